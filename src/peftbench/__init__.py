@@ -1,0 +1,1 @@
+"""peftbench: which parameter-efficient fine-tuning method, on this model, under this budget, how surely."""

@@ -1,0 +1,201 @@
+"""What a method gives the engine: trainable tensors with a leading run axis, and where they act.
+
+An adapter never changes the base model's classes or weights: `attached()` puts new forward functions on the
+instances of the modules that it targets and takes them away again. It holds one or several runs of one shape;
+the engine trains them together and each run's slice is independent of the others.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from peftbench.engine.roles import Heads, Target, features, find_norms, find_targets, heads_of
+
+__all__ = [
+    "Adapter",
+    "AdapterFiles",
+    "Forward",
+    "Heads",
+    "Initial",
+    "Noise",
+    "Target",
+    "features",
+    "find_norms",
+    "find_targets",
+    "generator",
+    "heads_of",
+    "per_run",
+]
+
+Forward = Callable[..., Any]
+Initial = Callable[[torch.Generator], Tensor]
+
+
+def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+    """A random stream that belongs to one run's `seed` and one `purpose`, independent of all others."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Dropout of one training step: for each run a random stream of its own and its number of tokens."""
+
+    generators: Sequence[torch.Generator]
+    tokens: Sequence[int]
+    """Stream tokens of each run; padding behind them is never drawn for, so grouping changes nothing."""
+
+    def dropout(self, x: Tensor, probability: float) -> Tensor:
+        """`x` of shape (runs, tokens, width) with entries zeroed and the rest scaled up."""
+        keep = torch.ones_like(x)
+        for run, (source, tokens) in enumerate(zip(self.generators, self.tokens, strict=True)):
+            keep[run, :tokens].bernoulli_(1 - probability, generator=source)
+        return x * keep / (1 - probability)
+
+
+@dataclass(frozen=True)
+class AdapterFiles:
+    """One run's trained adapter as Hugging Face PEFT stores it."""
+
+    config: dict[str, Any]
+    """Content of `adapter_config.json`."""
+    tensors: dict[str, Tensor]
+    """Content of `adapter_model.safetensors`."""
+
+
+class Adapter:
+    """Trainable tensors of `runs` runs and the places where they act.
+
+    A method subclasses this: it calls `add` for each trainable tensor, and overrides `forwards` (weight-side
+    methods), `soft_prompt` or `prefix` (soft-prompt methods), `export`, and what else differs.
+    """
+
+    virtual_tokens = 0
+    """Positions that the adapter puts before the text; they count against the token limit."""
+    embedded_tokens = 0
+    """How many of them are soft tokens that pass through the model as inputs."""
+
+    def __init__(self, model: PreTrainedModel, seeds: Sequence[int]) -> None:
+        base = next(model.parameters())
+        self.model = model
+        self.seeds = tuple(seeds)
+        self.device = base.device
+        self.base_dtype = base.dtype
+        # Trainable tensors are float32 whatever the base's precision: at 5e-5 a bfloat16 norm weight would
+        # not move at all. A float64 base (tests against the oracle) keeps float64.
+        self.dtype = torch.promote_types(base.dtype, torch.float32)
+        self.tensors: dict[str, Tensor] = {}
+        self.undecayed: set[str] = set()
+        self.noise: Noise | None = None
+        self._generators = [generator(seed, "init") for seed in self.seeds]
+
+    @property
+    def runs(self) -> int:
+        """Number of runs; the leading size of every tensor."""
+        return len(self.seeds)
+
+    @property
+    def trainable_params(self) -> int:
+        """Trainable parameters of one run."""
+        return sum(tensor[0].numel() for tensor in self.tensors.values())
+
+    def add(self, name: str, initial: Initial, *, decay: bool = True) -> None:
+        """Add a trainable tensor of shape (runs, *shape); `initial` draws one run's values on the CPU."""
+        values = [initial(source) for source in self._generators]
+        stacked = torch.stack([value.to(self.device, self.dtype) for value in values])
+        self.tensors[name] = stacked.requires_grad_()
+        if not decay:
+            self.undecayed.add(name)
+
+    # -- what a method overrides -------------------------------------------------------------------------
+
+    def forwards(self) -> Iterator[tuple[nn.Module, Forward]]:
+        """Modules with the forward function that stands in for theirs while the adapter is attached."""
+        return iter(())
+
+    def soft_prompt(self) -> Tensor | None:
+        """Embeddings put before the text, of shape (runs, embedded tokens, width), or None."""
+        return None
+
+    def prefix(self) -> list[tuple[Tensor, Tensor]] | None:
+        """For each layer the keys and values put before the text: (runs, heads, virtual tokens, width)."""
+        return None
+
+    def constant_over_batch(self) -> bool:
+        """Whether what the adapter does to a token is the same in every sample while training.
+
+        Only then may the tokens that all samples share be computed once. Dropout makes it false.
+        """
+        return True
+
+    def deployed(self, run: int) -> "Adapter":
+        """The adapter of one run as it is used for prediction; encoders of soft prompts are run once here."""
+        return self.select([run])
+
+    def export(self, run: int) -> AdapterFiles:
+        """One run in the format of Hugging Face PEFT."""
+        raise NotImplementedError
+
+    def load_files(self, files: AdapterFiles) -> None:
+        """Put the values of an exported adapter into run 0."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_files(cls, model: PreTrainedModel, settings: Any, files: AdapterFiles, seed: int) -> "Adapter":
+        """The deployed adapter of a finished run, from what `export` gave."""
+        adapter = cls(model, settings, [seed])  # type: ignore[call-arg]
+        adapter.load_files(files)
+        return adapter.deployed(0)
+
+    # -- what the engine calls ---------------------------------------------------------------------------
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """The model with this adapter in place; the model is left as it was, errors included."""
+        touched: list[nn.Module] = []
+        try:
+            for module, forward in self.forwards():
+                if "forward" in module.__dict__:
+                    raise RuntimeError(f"another adapter is attached to {type(module).__name__}")
+                module.forward = forward
+                touched.append(module)
+            yield
+        finally:
+            for module in touched:
+                del module.forward
+
+    def select(self, runs: Sequence[int]) -> "Adapter":
+        """The same adapter with only some of its runs, in that order; tensors are copies without gradient."""
+        chosen = object.__new__(type(self))
+        chosen.__dict__.update(self.__dict__)
+        chosen.seeds = tuple(self.seeds[run] for run in runs)
+        chosen.noise = None
+        index = torch.tensor(list(runs), device=self.device)
+        chosen.tensors = {
+            name: tensor.detach().index_select(0, index).requires_grad_() for name, tensor in self.tensors.items()
+        }
+        return chosen
+
+    def state(self, run: int) -> dict[str, Tensor]:
+        """Copies of one run's trainable tensors by name, without the run axis: everything training needs."""
+        return {name: tensor[run].detach().clone() for name, tensor in self.tensors.items()}
+
+    def load_state(self, run: int, state: dict[str, Tensor]) -> None:
+        """Put one run's tensors back; names and shapes must be exactly those of `state()`."""
+        if state.keys() != self.tensors.keys():
+            differing = sorted(state.keys() ^ self.tensors.keys())
+            raise ValueError(f"state and adapter differ in {differing[:5]}")
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                tensor[run].copy_(state[name])
+
+
+def per_run(tensor: Tensor) -> Tensor:
+    """(runs, width) as (runs, 1, width), to broadcast over the tokens of each run."""
+    return tensor[:, None, :]

@@ -1,0 +1,226 @@
+"""Attention over the packed stream, registered with transformers under the name `ATTENTION`.
+
+Own tokens are gathered to (samples, longest), attend causally to themselves and to everything before them (a
+key-value prefix, the shared tokens), and are scattered back: no mask over a whole row is ever built. What a
+family does beside plain attention is honoured here (sliding windows, soft-capping) or refused, never ignored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+
+from peftbench.engine.pack import Stream
+from peftbench.errors import ConfigError
+
+ATTENTION = "peftbench_stream"
+
+# Keyword arguments that families pass along and that do not change what attention computes here.
+_HARMLESS = frozenset(
+    {
+        "position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal",
+        "position_embeddings", "past_key_values", "past_key_value", "head_mask", "layer_idx", "return_dict",
+        "token_type_ids", "labels", "logits_to_keep", "shift_labels", "num_items_in_batch",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Special:
+    """What a family adds to plain causal attention."""
+
+    scaling: float | None
+    sliding_window: int | None
+    softcap: float | None
+
+
+@dataclass
+class Cache:
+    """Keys and values of the samples of one row, kept while answers are generated.
+
+    Columns of each sample: everything before its own tokens, its own tokens padded to the longest, then one
+    column for each generated token.
+    """
+
+    lengths: Tensor
+    """(samples,): own tokens of each sample's prompt."""
+    before: int = 0
+    """Columns before the own tokens: key-value prefix and shared tokens."""
+    longest: int = 0
+    layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Layer number to keys and values, each (samples, heads, columns, width)."""
+
+    def positions(self, columns: int) -> Tensor:
+        """(samples, columns): each column's position, or a huge one for padding so that it is never seen."""
+        column = torch.arange(columns, device=self.lengths.device)[None, :]
+        end = self.before + self.lengths[:, None]
+        generated = end + (column - self.before - self.longest)
+        prompt = torch.where(column < end, column, torch.iinfo(torch.int64).max // 2)
+        return torch.where(column < self.before + self.longest, prompt, generated)
+
+    def keep(self, samples: Tensor) -> None:
+        """Drop all samples but those given by index."""
+        self.lengths = self.lengths[samples]
+        self.layers = {layer: (k[samples], v[samples]) for layer, (k, v) in self.layers.items()}
+
+
+@dataclass
+class Layout:
+    """What the attention function has to know of a forward pass; passed through the model as an argument."""
+
+    stream: Stream | None
+    """The packed stream; None while one token a sample is generated."""
+    prefix: Sequence[tuple[Tensor, Tensor]] | None = None
+    """Keys and values of the adapter's prefix for each layer, (runs, heads, virtual tokens, width)."""
+    cache: Cache | None = None
+    """Filled by a pass over a stream of one row, read and extended by generation."""
+    positions: Tensor | None = None
+    """(1, samples): positions of the tokens generated in this pass."""
+    masks: dict[tuple[int, int, int | None], Tensor | None] = field(default_factory=dict)
+
+
+def stream_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: Layout,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one layer; query (R, heads, T, width), key and value (R, key-value heads, T, width).
+
+    Returns (R, T, heads, width). Raises `ConfigError` for a kind of attention that is not known here.
+    """
+    strange = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
+    if strange or dropout or attention_mask is not None or not getattr(module, "is_causal", True):
+        what = ", ".join(strange) or ("dropout" if dropout else "a mask that is not causal")
+        raise ConfigError(
+            f"{type(module).__name__} asks for a kind of attention that the packed engine does not know ({what}); "
+            "use another model"
+        )
+    special = Special(scaling, sliding_window, softcap)
+    if layout.stream is None:
+        return _one_token(module, query, key, value, layout, special), None
+    return _stream(module, query, key, value, layout, layout.stream, special), None
+
+
+def _stream(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, stream: Stream, special: Special
+) -> Tensor:
+    runs, heads, total, width = query.shape
+    samples, longest, shared = stream.samples, stream.longest, stream.shared
+
+    def own(x: Tensor) -> Tensor:  # (R, heads, T, width) -> (R * S, heads, L, width)
+        flat = x.transpose(1, 2).reshape(runs * total, x.shape[1], width)
+        gathered = flat.index_select(0, stream.own)
+        return gathered.view(runs * samples, longest, x.shape[1], width).transpose(1, 2)
+
+    before_key, before_value = key[:, :, :shared], value[:, :, :shared]
+    if layout.prefix is not None:
+        prefix_key, prefix_value = layout.prefix[module.layer_idx]
+        before_key = torch.cat([prefix_key, before_key], dim=2)
+        before_value = torch.cat([prefix_value, before_value], dim=2)
+    before = before_key.shape[2]
+
+    own_key, own_value = own(key), own(value)
+    if before:
+        own_key = torch.cat([_for_samples(before_key, samples), own_key], dim=2)
+        own_value = torch.cat([_for_samples(before_value, samples), own_value], dim=2)
+    if layout.cache is not None:
+        layout.cache.before, layout.cache.longest = before, longest
+        layout.cache.layers[module.layer_idx] = (own_key, own_value)
+
+    out = _attend(own(query), own_key, own_value, _causal_mask(layout, longest, before, special, query), special)
+    flat = out.transpose(1, 2).reshape(runs * samples * longest, heads, width)
+    result = flat.index_select(0, stream.back).view(runs, total - shared, heads, width)
+    if shared:
+        mask = _causal_mask(layout, shared, before - shared, special, query)
+        head = _attend(query[:, :, :shared], before_key, before_value, mask, special)
+        result = torch.cat([head.transpose(1, 2), result], dim=1)
+    return result
+
+
+def _one_token(module: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, special: Special) -> Tensor:
+    """One new token for each sample: (1, heads, samples, width) against the cache."""
+    cache, positions = layout.cache, layout.positions
+    assert cache is not None
+    assert positions is not None
+    keys, values = cache.layers[module.layer_idx]
+    keys = torch.cat([keys, key.permute(2, 1, 0, 3)], dim=2)
+    values = torch.cat([values, value.permute(2, 1, 0, 3)], dim=2)
+    cache.layers[module.layer_idx] = (keys, values)
+
+    mask_key = (1, keys.shape[2], special.sliding_window)
+    if mask_key not in layout.masks:
+        here = positions[0][:, None]
+        columns = cache.positions(keys.shape[2])
+        seen = columns <= here
+        if special.sliding_window is not None:
+            seen &= here - columns < special.sliding_window
+        layout.masks[mask_key] = seen[:, None, None, :]
+    out = _attend(query.permute(2, 1, 0, 3), keys, values, layout.masks[mask_key], special)
+    return out.permute(2, 0, 1, 3)  # (samples, heads, 1, width) -> (1, samples, heads, width)
+
+
+def _for_samples(x: Tensor, samples: int) -> Tensor:
+    """(R, heads, tokens, width) repeated for each sample of a row: (R * S, heads, tokens, width)."""
+    runs, *rest = x.shape
+    return x[:, None].expand(runs, samples, *rest).reshape(runs * samples, *rest)
+
+
+def _causal_mask(layout: Layout, queries: int, before: int, special: Special, like: Tensor) -> Tensor | None:
+    """(queries, before + queries), true where a query may look; None where plain causal attention says it all."""
+    window = special.sliding_window
+    if window is not None and window >= before + queries:
+        window = None
+    key = (queries, before, window)
+    if key not in layout.masks:
+        here = torch.arange(before, before + queries, device=like.device)[:, None]
+        there = torch.arange(before + queries, device=like.device)[None, :]
+        mask = there <= here
+        if window is not None:
+            mask &= here - there < window
+        layout.masks[key] = None if before == 0 and window is None else mask
+    return layout.masks[key]
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, special: Special) -> Tensor:
+    grouped = query.shape[1] != key.shape[1]
+    if special.softcap is None:
+        return F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=mask is None,
+            scale=special.scaling,
+            enable_gqa=grouped,
+        )
+    if grouped:
+        repeats = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    scale = query.shape[-1] ** -0.5 if special.scaling is None else special.scaling
+    scores = special.softcap * torch.tanh(query @ key.transpose(-1, -2) * scale / special.softcap)
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    wide = torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1, dtype=wide)
+    return weights.to(query.dtype) @ value
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """The layout says who sees whom; transformers need not build a mask."""
+
+
+AttentionInterface.register(ATTENTION, stream_attention)
+AttentionMaskInterface.register(ATTENTION, _no_mask)

@@ -1,0 +1,114 @@
+"""Greedy generation with a frozen model and one deployed adapter.
+
+Prompts are sorted by length and run through packed streams; answers grow one token at a time on cached keys
+and values. Results come back in the order given and do not depend on how prompts were batched.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from peftbench.engine.adapter import Adapter
+from peftbench.engine.attention import Cache
+from peftbench.engine.model import LanguageModel
+from peftbench.engine.pack import Sample, pack
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One generated answer."""
+
+    ids: tuple[int, ...]
+    """Tokens up to, without, the one that ended it."""
+    hit_limit: bool
+    """Whether it stopped only because no more tokens were allowed."""
+
+
+@torch.inference_mode()
+def generate(
+    model: LanguageModel,
+    adapter: Adapter | None,
+    prompts: Sequence[tuple[int, ...]],
+    *,
+    max_new_tokens: int,
+    stop_ids: frozenset[int],
+    batch_size: int,
+    shared: Sequence[int] = (),
+    progress: Progress = lambda _: None,
+) -> list[Generated]:
+    """The most likely continuation of each prompt, token by token, until a stop token or the limit.
+
+    `adapter` must be attached, with one run and no dropout. `shared` are tokens that every prompt begins with;
+    each batch computes them once. A prompt that fills the model's context stops there.
+    """
+    results: dict[int, Generated] = {}
+    for batch in _by_length(prompts, batch_size):
+        answers = _generate_batch(
+            model, adapter, [prompts[i] for i in batch], max_new_tokens, stop_ids, tuple(shared)
+        )
+        results.update(zip(batch, answers, strict=True))
+        progress(len(batch))
+    return [results[i] for i in range(len(prompts))]
+
+
+def _generate_batch(
+    model: LanguageModel,
+    adapter: Adapter | None,
+    prompts: list[tuple[int, ...]],
+    max_new_tokens: int,
+    stop_ids: frozenset[int],
+    shared: tuple[int, ...],
+) -> list[Generated]:
+    virtual = adapter.virtual_tokens if adapter else 0
+    embedded = adapter.embedded_tokens if adapter else 0
+    stream = pack(
+        [[Sample(prompt, ()) for prompt in prompts]],
+        shared=shared,
+        embedded_tokens=embedded,
+        first_position=virtual - embedded,
+        device=model.device,
+    )
+    lengths = torch.tensor(stream.own_lengths[0], device=model.device)
+    cache = Cache(lengths)
+    logits = model.logits(stream, adapter, cache)[0]  # (samples, vocabulary)
+
+    ids: list[list[int]] = [[] for _ in prompts]
+    ended = [False] * len(prompts)
+    alive = list(range(len(prompts)))
+    # The last generated token is never read, so a prompt may leave one position less than its answer has tokens.
+    room = [
+        min(max_new_tokens, model.context - virtual - len(prompt) + 1) if model.context else max_new_tokens
+        for prompt in prompts
+    ]
+    positions = virtual + torch.tensor([len(prompt) for prompt in prompts], device=model.device)
+    while True:
+        tokens = logits.argmax(-1)
+        still = []
+        for row, token in enumerate(tokens.tolist()):
+            sample = alive[row]
+            if token in stop_ids:
+                ended[sample] = True
+                continue
+            ids[sample].append(token)
+            if len(ids[sample]) < room[sample]:
+                still.append(row)
+        if not still:
+            break
+        if len(still) < len(alive):
+            keep = torch.tensor(still, device=model.device)
+            cache.keep(keep)
+            tokens, positions = tokens[keep], positions[keep]
+            alive = [alive[row] for row in still]
+        logits = model.next_logits(tokens, positions, cache)
+        positions = positions + 1
+    return [Generated(tuple(each), not stop) for each, stop in zip(ids, ended, strict=True)]
+
+
+def _by_length(prompts: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
+    # The longest first: if a batch does not fit into memory, that is known at once.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]

@@ -1,0 +1,88 @@
+"""The loss of training and validation: negative log-likelihood of answer tokens, end of turn included.
+
+Kept for each sample, so that any mean over them (all tokens, or the mean of batch means that Hugging Face
+Trainer reports) comes out exactly, however the samples were batched.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from peftbench.engine.adapter import Adapter
+from peftbench.engine.model import LanguageModel
+from peftbench.engine.pack import Sample, Stream, pack
+
+
+def sample_losses(logits: Tensor, stream: Stream) -> Tensor:
+    """Summed loss of each sample: logits (runs, answers, vocabulary) -> (runs, samples), at least float32."""
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    losses = F.cross_entropy(wide.flatten(0, 1), stream.answer_ids.flatten(), reduction="none")
+    sums = losses.new_zeros(stream.runs, stream.samples)
+    return sums.scatter_add(1, stream.answer_samples, losses.view(stream.answer_ids.shape))
+
+
+@torch.no_grad()
+def validation_losses(
+    model: LanguageModel,
+    adapter: Adapter | None,
+    rows: Sequence[Sequence[Sample]],
+    *,
+    max_tokens: int,
+    shared: Sequence[int] = (),
+    share: bool = True,
+) -> list[list[float]]:
+    """For each run the summed loss of each of its samples, in the order given.
+
+    `rows` holds the samples of each run; streams take up to `max_tokens` tokens of each. The adapter must be
+    attached and without dropout.
+    """
+    embedded = adapter.embedded_tokens if adapter else 0
+    results = [[0.0] * len(samples) for samples in rows]
+    batches = [list(_batches(samples, max_tokens)) for samples in rows]
+    for step in zip_longest(*batches):
+        # A run with fewer batches repeats its first sample; what comes out of that is dropped.
+        chosen = [indices or [0] for indices in step]
+        stream = pack(
+            [[samples[i] for i in indices] for samples, indices in zip(rows, chosen, strict=True)],
+            shared=shared,
+            share=share,
+            embedded_tokens=embedded,
+            first_position=(adapter.virtual_tokens if adapter else 0) - embedded,
+            device=model.device,
+        )
+        sums = sample_losses(model.logits(stream, adapter), stream).tolist()
+        for run, indices in enumerate(step):
+            for column, i in enumerate(indices or []):
+                results[run][i] = sums[run][column]
+    return results
+
+
+def token_mean(losses: Sequence[float], samples: Sequence[Sample]) -> float:
+    """Mean over all answer tokens."""
+    return sum(losses) / sum(len(sample.answer) for sample in samples)
+
+
+def mean_of_batch_means(losses: Sequence[float], samples: Sequence[Sample], batch_size: int) -> float:
+    """Mean over consecutive batches of the token mean of each: what Trainer reports as evaluation loss."""
+    means = [
+        token_mean(losses[start : start + batch_size], samples[start : start + batch_size])
+        for start in range(0, len(samples), batch_size)
+    ]
+    return sum(means) / len(means)
+
+
+def _batches(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[int]]:
+    """Indices of samples of like length, as many as fit into `max_tokens`."""
+    batch: list[int] = []
+    total = 0
+    for i in sorted(range(len(samples)), key=lambda i: (-samples[i].tokens, i)):
+        if batch and total + samples[i].tokens > max_tokens:
+            yield batch
+            batch, total = [], 0
+        batch.append(i)
+        total += samples[i].tokens
+    if batch:
+        yield batch

@@ -1,0 +1,210 @@
+"""From prepared rows to token ids: chat template, answer with its end of turn, and the token limit.
+
+The template is read off the tokenizer once, as the text around a user's message; training, evaluation and own
+prompts all pass through it. A prompt that is too long loses the middle of its longest input field; the chat
+header, the instruction and the answer always survive.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from peftbench.engine.model import _check_model_name, _explained
+from peftbench.engine.pack import Sample
+from peftbench.errors import ConfigError, DataError
+from peftbench.schema import Example, Prompt
+
+# For tokenizers without a chat template. The message stands alone, the answer begins on a line of its own.
+PLAIN_TEMPLATE = ("", "\nAnswer:\n")
+CUT = " ... "
+"""What stands where the middle of a field was taken out."""
+TEMPLATE_DATE = "26 Jul 2024"
+"""For templates that print today's date, which would make prompts differ from day to day."""
+_MESSAGE, _REPLY = "peftbench-message", "peftbench-reply"
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """A tokenizer with the texts before and after a user's message, and the token that ends an answer."""
+
+    tokenizer: Any
+    head: str
+    tail: str
+    end_of_turn: int
+    stop_ids: frozenset[int]
+    has_template: bool
+
+    def prompt_ids(self, message: str) -> tuple[int, ...]:
+        """Token ids of a whole prompt: exactly one beginning-of-text token where the tokenizer has one."""
+        message = message.strip()
+        if any(token in message for token in self._special_texts()):
+            # Text of a dataset never becomes a control token, whatever it spells.
+            ids = [*self._ids(self.head), *self._ids(message, plain=True), *self._ids(self.tail)]
+        else:
+            ids = self._ids(self.head + message + self.tail)
+        bos = self.tokenizer.bos_token_id
+        if bos is not None and self._adds_bos() and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        return tuple(ids)
+
+    def answer_ids(self, answer: str) -> tuple[int, ...]:
+        """Token ids of an answer with the end of turn behind it."""
+        return (*self._ids(answer, plain=True), self.end_of_turn)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What generated token ids say, special tokens left out."""
+        decoded = self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(decoded)
+
+    def _ids(self, text: str, *, plain: bool = False) -> list[int]:
+        encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)
+        return list(encoded["input_ids"])
+
+    def _adds_bos(self) -> bool:
+        return list(self.tokenizer("a")["input_ids"])[:1] == [self.tokenizer.bos_token_id]
+
+    def _special_texts(self) -> list[str]:
+        return [token for token in self.tokenizer.all_special_tokens if token]
+
+
+def chat_format(
+    tokenizer: PreTrainedTokenizerBase, generation_stops: int | Sequence[int] | None = None
+) -> ChatFormat:
+    """Read the chat template of a tokenizer, or take the plain one where it has none.
+
+    `generation_stops` are the end tokens that the model's generation settings name. Raises `ConfigError` if no
+    token can end an answer.
+    """
+    eos = tokenizer.eos_token_id
+    end = eos
+    head, tail = PLAIN_TEMPLATE
+    if tokenizer.chat_template:
+        head, tail = _around(_render(tokenizer, [_user()], header=True), _MESSAGE)
+        _, after = _around(_render(tokenizer, [_user(), _assistant()], header=False), _REPLY)
+        special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+        closing = [token for token in tokenizer(after, add_special_tokens=False)["input_ids"] if token in special]
+        end = closing[0] if closing else eos
+    if end is None:
+        raise ConfigError(
+            f"tokenizer {tokenizer.name_or_path!r} has no end token, so an answer could never end; "
+            "set eos_token in its tokenizer_config.json"
+        )
+    named = [generation_stops] if isinstance(generation_stops, int) else list(generation_stops or ())
+    stops = frozenset(token for token in (end, eos, *named) if token is not None)
+    return ChatFormat(tokenizer, head, tail, end, stops, bool(tokenizer.chat_template))
+
+
+def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model: folder or hub id with revision; no code from the repository."""
+    _check_model_name(path, revision)
+    with _explained(path):
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The samples of one split as token ids."""
+
+    samples: tuple[Sample, ...]
+    examples: tuple[Example, ...]
+    """The rows behind the samples, in the same order; dropped rows are not among them."""
+    cut_rows: int
+    """Rows that lost the middle of a field."""
+    dropped_rows: int
+    """Training rows whose instruction and answer alone exceed the limit."""
+
+
+def encode(
+    examples: Sequence[Example],
+    chat: ChatFormat,
+    *,
+    limit: int,
+    reserve: int,
+    learn: bool,
+    place: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Encoded:
+    """Token ids of prepared rows, within `limit` tokens for prompt and answer together.
+
+    `reserve` tokens are kept free for the answer in any case, so that a prompt is cut alike in training and
+    evaluation. With `learn` the targets become answers; without, answers stay empty and a row that cannot fit
+    together with its reference raises `DataError`. `place` (dataset and split) begins that message.
+    """
+    samples, kept, cut = [], [], 0
+    for example in examples:
+        answer = chat.answer_ids(example.target) if learn or example.references else ()
+        ids, was_cut = _fitted(example.prompt, chat, limit - max(reserve, len(answer)))
+        if ids is None and not learn:
+            raise DataError(
+                f"{place}, row {example.id}: chat header, instruction and answer alone exceed {limit} tokens; "
+                "use a model with a longer context, fewer virtual tokens or a larger max_tokens"
+            )
+        if ids is not None:
+            samples.append(Sample(ids, answer if learn else ()))
+            kept.append(example)
+            cut += was_cut
+        progress(1)
+    if not samples:
+        raise DataError(f"{place}: none of its {len(examples)} rows fits into {limit} tokens")
+    return Encoded(tuple(samples), tuple(kept), cut, len(examples) - len(kept))
+
+
+def _fitted(prompt: Prompt, chat: ChatFormat, budget: int) -> tuple[tuple[int, ...] | None, bool]:
+    """Ids of the prompt within `budget` tokens, shortened if need be; None where nothing more can be cut."""
+    ids = chat.prompt_ids(prompt.text())
+    if len(ids) <= budget:
+        return ids, False
+    fields = list(prompt.fields)
+    for number in sorted(range(len(fields)), key=lambda i: -len(fields[i][1])):
+        label, text = fields[number]
+
+        def shortened(keep: int, number: int = number, label: str = label, text: str = text) -> tuple[int, ...]:
+            middle_out = text[: (keep + 1) // 2] + CUT + (text[-(keep // 2) :] if keep > 1 else "")
+            changed = [*fields[:number], (label, middle_out), *fields[number + 1 :]]
+            return chat.prompt_ids(replace(prompt, fields=tuple(changed)).text())
+
+        if len(shortened(0)) <= budget:
+            low, high = 0, len(text)  # `low` fits, `high` does not
+            while high - low > 1:
+                keep = (low + high) // 2
+                low, high = (keep, high) if len(shortened(keep)) <= budget else (low, keep)
+            return shortened(low), True
+        fields[number] = (label, CUT.strip())
+    return None, True
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, header: bool) -> str:
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=header,
+                enable_thinking=False,
+                date_string=TEMPLATE_DATE,
+            )
+        )
+    except Exception as error:  # a template is a program of the model's makers and may fail in any way
+        raise ConfigError(
+            f"the chat template of tokenizer {tokenizer.name_or_path!r} fails on a user's message: {error}"
+        ) from error
+
+
+def _around(rendered: str, part: str) -> tuple[str, str]:
+    if rendered.count(part) != 1:
+        raise ConfigError(
+            f"the chat template prints a message {rendered.count(part)} times where once was expected; "
+            "use a tokenizer with another template"
+        )
+    before, after = rendered.split(part)
+    return before, after
+
+
+def _user() -> dict[str, str]:
+    return {"role": "user", "content": _MESSAGE}
+
+
+def _assistant() -> dict[str, str]:
+    return {"role": "assistant", "content": _REPLY}

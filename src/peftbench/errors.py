@@ -1,0 +1,54 @@
+"""The errors that a user can do something about.
+
+Every message is one sentence that says what was given, what was expected and how to mend it. The command
+line prints the message alone; anything that is not one of these is a defect of ours and keeps its traceback.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class PeftBenchError(Exception):
+    """Base of all errors with a message for the user; `exit_code` is the command line's status."""
+
+    exit_code = 2
+
+
+class ConfigError(PeftBenchError):
+    """A configuration cannot be used; `problems` holds one sentence each, all found at once."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(PeftBenchError):
+    """Rows, files or models are not what was promised."""
+
+
+class UnknownName(PeftBenchError):
+    """A name that is not in a registry; the message offers the nearest ones."""
+
+    def __init__(self, kind: str, given: str, known: Iterable[str], where: str = "") -> None:
+        self.kind, self.given = kind, given
+        super().__init__(f"{where}unknown {kind} {given!r}{suggestion(given, known)}")
+
+
+class RunFailed(PeftBenchError):
+    """A run ended without a result; `reason` is a short word for records, such as `nonfinite`."""
+
+    exit_code = 1
+
+    def __init__(self, reason: str, message: str, step: int | None = None) -> None:
+        self.reason, self.step = reason, step
+        super().__init__(message)
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known names, else the list of them."""
+    names = sorted(known)
+    lowered = {name.lower(): name for name in names}
+    near = [lowered[match] for match in get_close_matches(given.lower(), lowered, n=2, cutoff=0.6)]
+    if near:
+        return f"; did you mean {' or '.join(repr(name) for name in near)}?"
+    return f"; known are {', '.join(names)}" if names else "; none is known here"

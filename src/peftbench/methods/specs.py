@@ -1,0 +1,223 @@
+"""Names, settings and categories of the methods; the code that builds them is loaded when one is built.
+
+Defaults are section 4 of the paper. A defect of the reference implementation exists only as a variant with a
+name of its own (`ia3_published`, `prompt_tuning_published`, `p_tuning_mlp`; see `ERRATA.md`).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from peftbench.registry import Registry
+from peftbench.schema import Frozen, MethodSpec
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Targets = tuple[str, ...]
+
+_SECTION_4 = "default settings: section 4 of the PEFT-Bench paper"
+
+
+class NoSettings(Frozen):
+    """A method without settings."""
+
+
+class LoRASettings(Frozen):
+    """Settings of LoRA."""
+
+    rank: Count = 16
+    """Width of the two low-rank factors."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """The product of the factors is scaled by alpha / rank."""
+    dropout: Share = 0.05
+    """Share of a target's inputs that is zeroed in training, on the low-rank path alone."""
+    targets: Targets = ("key", "value", "down")
+    """Roles (query, key, value, output, gate, up, down) or endings of module names."""
+
+
+class IA3Settings(Frozen):
+    """Settings of IA3."""
+
+    targets: Targets = ("key", "value")
+    """Projections whose outputs are scaled: roles or endings of module names."""
+    feedforward_targets: Targets = ("down",)
+    """Projections whose inputs are scaled."""
+
+
+class IA3PublishedSettings(Frozen):
+    """Settings of the reference's IA3, which scales the down-projection's outputs."""
+
+    targets: Targets = ("key", "value", "down")
+    """Projections whose outputs are scaled: roles or endings of module names."""
+    feedforward_targets: Targets = ()
+    """Projections whose inputs are scaled."""
+
+
+class PromptTuningSettings(Frozen):
+    """Settings of Prompt Tuning."""
+
+    virtual_tokens: Count = 100
+    """Length of the soft prompt; its first values are embeddings of tokens drawn from the vocabulary."""
+
+
+class PTuningSettings(Frozen):
+    """Settings of P-Tuning."""
+
+    virtual_tokens: Count = 100
+    """Length of the soft prompt."""
+    encoder: Literal["lstm", "mlp"] = "lstm"
+    """Network that makes the soft prompt from trained embeddings."""
+    encoder_hidden: Count = 768
+    """Hidden width of the encoder."""
+    encoder_layers: Count = 2
+    """Layers of the LSTM; the MLP always has three linear layers."""
+    encoder_dropout: Share = 0.0
+    """Dropout between the layers of the LSTM."""
+
+
+class PTuningMLPSettings(PTuningSettings):
+    """Settings of the reference's P-Tuning, which trains an MLP."""
+
+    encoder: Literal["lstm", "mlp"] = "mlp"
+    """Network that makes the soft prompt from trained embeddings."""
+
+
+class PrefixTuningSettings(Frozen):
+    """Settings of Prefix Tuning."""
+
+    virtual_tokens: Count = 32
+    """Number of keys and values put before the text in every layer."""
+    projection: bool = True
+    """Whether a small MLP makes the keys and values from trained embeddings."""
+    encoder_hidden: Count = 512
+    """Hidden width of that MLP."""
+
+
+_NATIVE = "peftbench.methods.native"
+
+_SPECS = (
+    MethodSpec(
+        name="base",
+        version=1,
+        title="Base",
+        category="base",
+        summary="The model as it is, without training.",
+        source="reference point of Tables 1 and 2 of the PEFT-Bench paper",
+        settings=NoSettings,
+        build=None,
+        identity_at_start=True,
+        mergeable=True,
+    ),
+    MethodSpec(
+        name="ia3",
+        version=1,
+        title="IA3",
+        category="additive, adapter",
+        summary="Scales keys, values and the inputs of the feed-forward down-projection by trained vectors.",
+        source=f"Liu et al. 2022, arXiv:2205.05638; {_SECTION_4}",
+        settings=IA3Settings,
+        build=f"{_NATIVE}:IA3",
+        identity_at_start=True,
+        mergeable=True,
+    ),
+    MethodSpec(
+        name="prompt_tuning",
+        version=1,
+        title="Prompt Tuning",
+        category="additive, soft prompt",
+        summary="Trains embeddings that are put before the text.",
+        source=f"Lester et al. 2021, arXiv:2104.08691; {_SECTION_4}",
+        settings=PromptTuningSettings,
+        build=f"{_NATIVE}:PromptTuning",
+        identity_at_start=False,
+        mergeable=False,
+    ),
+    MethodSpec(
+        name="p_tuning",
+        version=1,
+        title="P-Tuning",
+        category="additive, soft prompt",
+        summary="Trains embeddings put before the text through a bidirectional LSTM.",
+        source=f"Liu et al. 2021, arXiv:2103.10385; {_SECTION_4}",
+        settings=PTuningSettings,
+        build=f"{_NATIVE}:PTuning",
+        identity_at_start=False,
+        mergeable=False,
+    ),
+    MethodSpec(
+        name="prefix_tuning",
+        version=1,
+        title="Prefix Tuning",
+        category="additive, soft prompt",
+        summary="Trains keys and values that are put before the text in every layer, through a small MLP.",
+        source=f"Li and Liang 2021, arXiv:2101.00190; {_SECTION_4}",
+        settings=PrefixTuningSettings,
+        build=f"{_NATIVE}:PrefixTuning",
+        identity_at_start=False,
+        mergeable=False,
+    ),
+    MethodSpec(
+        name="lora",
+        version=1,
+        title="LoRA",
+        category="reparametrized",
+        summary="Adds a trained low-rank product to the weights of keys, values and the down-projection.",
+        source=f"Hu et al. 2021, arXiv:2106.09685; {_SECTION_4}",
+        settings=LoRASettings,
+        build=f"{_NATIVE}:LoRA",
+        identity_at_start=True,
+        mergeable=True,
+    ),
+    MethodSpec(
+        name="ln_tuning",
+        version=1,
+        title="LN Tuning",
+        category="selective",
+        summary="Trains the weights and biases of every norm of hidden width, the final one included.",
+        source=f"Zhao et al. 2023, arXiv:2312.11420; {_SECTION_4}",
+        settings=NoSettings,
+        build=f"{_NATIVE}:LNTuning",
+        identity_at_start=True,
+        mergeable=True,
+    ),
+    MethodSpec(
+        name="ia3_published",
+        version=1,
+        title="IA3 (as published)",
+        category="additive, adapter",
+        summary="IA3 as the reference configures it: the down-projection is scaled on its outputs.",
+        source="the reference: 196,608 parameters on Llama-3-8B as in Tables 1 and 2 of the paper",
+        settings=IA3PublishedSettings,
+        build=f"{_NATIVE}:IA3",
+        identity_at_start=True,
+        mergeable=True,
+    ),
+    MethodSpec(
+        name="prompt_tuning_published",
+        version=1,
+        title="Prompt Tuning (as published)",
+        category="additive, soft prompt",
+        summary="Prompt Tuning as the reference evaluates it: the trained prompt is reset when it is loaded.",
+        source="the reference: initial tokens among the first 5,000 ids, in bfloat16, reset at load",
+        settings=PromptTuningSettings,
+        build=f"{_NATIVE}:PromptTuningPublished",
+        identity_at_start=False,
+        mergeable=False,
+    ),
+    MethodSpec(
+        name="p_tuning_mlp",
+        version=1,
+        title="P-Tuning (MLP)",
+        category="additive, soft prompt",
+        summary="P-Tuning as the reference trains it: through an MLP in place of the LSTM.",
+        source="the reference: 7,296,512 parameters on Llama-3-8B",
+        settings=PTuningMLPSettings,
+        build=f"{_NATIVE}:PTuning",
+        identity_at_start=False,
+        mergeable=False,
+    ),
+)
+
+methods: Registry[MethodSpec] = Registry(
+    "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _SPECS}
+)

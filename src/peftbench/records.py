@@ -1,0 +1,251 @@
+"""A run: what was asked for, and what came out of it.
+
+`RunConfig` is the two configuration files in one model; its defaults are section 4 of the paper. The records
+are what is written beside a run and never changed after. No behaviour here beyond checks of values.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol
+
+Positive = Annotated[int, Field(ge=1)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+
+RECORD_VERSION = 1
+"""Raised when a field of a record changes its meaning."""
+
+
+class DataConfig(Frozen):
+    """Which rows a run uses."""
+
+    directory: str | None = None
+    """Folder with `<dataset>/<split>.{parquet,jsonl,jsonl.gz}`; None takes the hub."""
+    allow_partial: bool = False
+    """Accept fewer rows than Table 4 counts; the record says so."""
+    train_rows: Positive | None = None
+    """A seeded sample of so many training rows, validation included; None takes all."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the validation split and of row samples; the same for all runs that are to be compared."""
+
+
+class TrainingConfig(Frozen):
+    """How an adapter is trained: section 4 of the paper."""
+
+    epochs: Positive = 10
+    batch_size: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps in which the learning rate rises; a cosine to zero follows."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    validations: Positive = 20
+    """Validations spread evenly over training; the weights of the lowest loss are kept."""
+    max_tokens: Positive = 2048
+    """Most tokens of prompt, answer and virtual tokens together; the model's context if that is shorter."""
+
+
+class EvaluationConfig(Frozen):
+    """How a trained adapter is evaluated; the second configuration file."""
+
+    run: str | None = None
+    """Folder of a trained run, for `peftbench eval`."""
+    test_rows: Positive | None = None
+    """A seeded sample of so many test rows; None takes all."""
+    max_new_tokens: Positive | None = None
+    """Most tokens of an answer; None takes the dataset's own limit."""
+    batch_size: Positive = 16
+    """Prompts at a time; answers do not depend on it."""
+    device: Device = "auto"
+    dtype: Dtype | None = None
+    """Precision of the base model; None takes that of training."""
+    data_directory: str | None = None
+    """Folder with the test rows; None takes where the training rows came from."""
+    allow_partial: bool | None = None
+    """Accept fewer test rows than Table 4 counts; None takes what training took."""
+
+
+class RunConfig(Frozen):
+    """One run: a model, a dataset, a method, a seed, and how to train and evaluate."""
+
+    model: str
+    """Folder of a Hugging Face model, or its hub id."""
+    model_revision: str | None = None
+    """Commit of the hub model; needed with a hub id."""
+    dataset: str
+    method: MethodChoice
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Seed of initial values, data order and dropout."""
+    protocol: Protocol = "corrected"
+    """`published` gives the reference implementation's rules back, where they are known."""
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    """Precision of the frozen base; adapters are trained in float32."""
+    threads: Positive | None = None
+    """CPU threads; None leaves them to torch. A run goes on only with the number it began with."""
+    output: str = "runs"
+    """Folder of all runs."""
+    keep_checkpoints: bool = False
+    """Keep the checkpoints of a finished run."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class CurvePoint(Frozen):
+    """What was seen at one validation."""
+
+    step: int
+    epoch: float
+    learning_rate: float
+    train_loss: float
+    """Mean of the step losses since the point before."""
+    validation_loss: float | None
+    """Mean over all answer tokens of the validation rows; decides which weights are kept."""
+    validation_loss_of_batches: float | None
+    """Mean of the means of consecutive batches: what Hugging Face Trainer reports."""
+    grad_norm: float
+    """Largest gradient norm before clipping since the point before."""
+    peak_memory_bytes: int | None
+    """Largest memory in use since the point before."""
+    seconds: float
+    """Training time so far, validation included."""
+
+
+class Failure(Frozen):
+    """Why a run ended without a result."""
+
+    reason: Literal["nonfinite", "error"]
+    message: str
+    step: int | None
+
+
+class Provenance(Frozen):
+    """What a number was made with."""
+
+    peftbench: str
+    commit: str | None
+    """Commit of the source tree, with `+dirty` behind it if files were changed; None outside a checkout."""
+    python: str
+    platform: str
+    packages: dict[str, str]
+    device: str
+    threads: int
+    started_at: str
+    """UTC, ISO 8601."""
+
+
+class ModelFacts(Frozen):
+    """The base model of a run."""
+
+    name: str
+    fingerprint: str
+    """Hub id and revision, or a hash over the files of a folder."""
+    family: str
+    dtype: str
+    parameters: int
+    context_tokens: int | None
+    chat_template: bool
+    """Whether the tokenizer has one; a plain template is used otherwise."""
+
+
+class TokenFacts(Frozen):
+    """What the token limit did to the rows of one split."""
+
+    rows: int
+    cut_rows: int
+    dropped_rows: int
+    longest_tokens: int
+    limit_tokens: int
+
+
+class TrainRecord(Frozen):
+    """`train.json`: a finished training. Written last; there is none for the base model."""
+
+    record_version: int = RECORD_VERSION
+    train_id: str
+    status: Literal["done", "failed"]
+    failure: Failure | None = None
+    config: RunConfig
+    model: ModelFacts
+    data: DataFacts
+    tokens: dict[Literal["train", "validation"], TokenFacts]
+    trainable_params: int
+    trainable_dtype: str
+    adapter_params: int | None
+    """Parameters stored for use; fewer than trained where an encoder is dropped."""
+    adapter_bytes: int | None
+    steps: int
+    best_step: int | None
+    best_validation_loss: float | None
+    resumed: int = 0
+    """How often the run was stopped and went on."""
+    peak_memory_bytes: int | None
+    memory_kind: Literal["cuda allocated", "process resident"] | None
+    seconds: float
+    provenance: Provenance
+
+
+class Scores(Frozen):
+    """The scores of one set of predictions under one scoring rule, all on 0 to 100."""
+
+    primary: float
+    values: dict[str, float]
+    """Every score by name, `primary` among them."""
+    absent_classes: tuple[str, ...] = ()
+    """Labels with neither gold nor prediction, left out of a macro average."""
+    scored_rows: int
+    unscored_rows: int
+    """Rows without a gold answer: predicted and counted, not scored."""
+
+
+class EvalRecord(Frozen):
+    """`result.json`: the evaluation of one trained adapter or of the base model. Written last."""
+
+    record_version: int = RECORD_VERSION
+    eval_id: str
+    train_id: str
+    status: Literal["done", "failed"]
+    failure: Failure | None = None
+    config: RunConfig
+    model: ModelFacts
+    data: DataFacts
+    tokens: TokenFacts
+    scores: dict[Protocol, Scores]
+    """Under both scoring rules, from the same predictions."""
+    metric_version: int
+    invalid_rate: float
+    """Share of outputs, 0 to 1, that are no answer of the required form."""
+    top_output_share: float
+    """Share of the most frequent output: near 1 where a model gives one answer to everything."""
+    hit_limit_rate: float
+    """Share of outputs that ended only at `max_new_tokens`."""
+    max_new_tokens: int
+    peak_memory_bytes: int | None
+    seconds: float
+    provenance: Provenance
+
+
+class RunResult(Frozen):
+    """A finished run: its folder and its records."""
+
+    folder: str
+    config: RunConfig
+    train: TrainRecord | None
+    """None for the base model, which is not trained."""
+    evaluation: EvalRecord | None
+
+    @property
+    def status(self) -> Literal["done", "failed"]:
+        """`done` if every part that was asked for is."""
+        records = (self.train, self.evaluation)
+        return "failed" if any(record is not None and record.status == "failed" for record in records) else "done"
+
+    @property
+    def primary(self) -> float | None:
+        """The primary score under the run's own protocol."""
+        if self.evaluation is None or self.evaluation.status == "failed":
+            return None
+        return self.evaluation.scores[self.config.protocol].primary

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real rows and of a small pre-trained model; skips, visibly, where it is absent."""
+    folder = Path(os.environ.get("PEFTBENCH_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real rows are not here: no folder {folder.name}/data beside the repository")
+    return folder

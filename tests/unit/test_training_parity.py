@@ -1,0 +1,99 @@
+"""Twenty optimizer steps against Hugging Face Trainer with PEFT, from the same values and batches, in float64."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import Trainer, TrainingArguments, get_cosine_schedule_with_warmup
+
+from peftbench.engine.optimizer import learning_rate
+from peftbench.engine.train import TrainingRun, train
+from peftbench.records import TrainingConfig
+from tests.oracle import SMALL, build, disturb, engine_model, float64_throughout, peft_model, some_samples, stock_model
+
+# A large decay and a small clip, so that a wrong decay group or a missing clip would show at once.
+CONFIG = TrainingConfig(epochs=1, learning_rate=1e-2, weight_decay=0.1, max_grad_norm=0.3, validations=4)
+ROWS = 80
+
+
+class OrderedTrainer(Trainer):
+    """Trainer on batches in a given order, with a loss in the model's own precision."""
+
+    def _get_train_sampler(self, *_):
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def trainer_weights(wrapped, batches, folder):
+    """The parameters after training by Trainer; every batch is padded on the right."""
+
+    def collate(rows):
+        longest = max(len(row["ids"]) for row in rows)
+        ids = torch.tensor([row["ids"] + [0] * (longest - len(row["ids"])) for row in rows])
+        mask = torch.tensor([[1] * len(row["ids"]) + [0] * (longest - len(row["ids"])) for row in rows])
+        labels = torch.tensor([row["labels"] + [-100] * (longest - len(row["labels"])) for row in rows])
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def loss(outputs, labels, num_items_in_batch=None):
+        logits = outputs.logits[:, -labels.shape[1] :]  # soft prompts put their own positions in front
+        return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+
+    rows = [
+        {"ids": [*s.prompt, *s.answer], "labels": [-100] * len(s.prompt) + list(s.answer)} for b in batches for s in b
+    ]
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=1,
+        per_device_train_batch_size=4,
+        learning_rate=CONFIG.learning_rate,
+        weight_decay=CONFIG.weight_decay,
+        max_grad_norm=CONFIG.max_grad_norm,
+        warmup_steps=2,  # a tenth of 20
+        lr_scheduler_type="cosine",
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        logging_strategy="no",
+    )
+    trainer = OrderedTrainer(
+        model=wrapped, args=arguments, train_dataset=rows, data_collator=collate, compute_loss_func=loss
+    )
+    wrapped.train()
+    for module in wrapped.modules():
+        if isinstance(module, torch.nn.Dropout):
+            assert module.p == 0
+    trainer.train()
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_weights_after_twenty_steps_equal_those_of_trainer(method, tmp_path):
+    samples = some_samples(ROWS + 3, seed=11)
+    run = TrainingRun(seed=3, train=tuple(samples[:ROWS]), validation=tuple(samples[ROWS:]), config=CONFIG)
+    with float64_throughout():
+        model = engine_model("llama")
+        adapter = build(method, model.module)
+        disturb(adapter, size=0.02)
+        wrapped, theirs = peft_model(method, stock_model("llama"), adapter)
+        order = [run.batch(step) for step in range(20)]
+        trainer_weights(wrapped, order, tmp_path)
+        start = {name: tensor.detach().clone() for name, tensor in adapter.tensors.items()}
+        outcome = train(model, adapter, [run])[0]
+    assert outcome.step == run.steps == 20
+    assert outcome.failure is None
+    for name, parameter in theirs.items():
+        ours = adapter.tensors[name][0].detach().flatten()
+        moved = float((ours - start[name][0].flatten()).abs().max())
+        assert moved > 1e-4, f"{name} did not move"
+        error = float((ours - parameter.detach().flatten()).abs().max())
+        assert error < 1e-8, f"{name}: {error:.1e} after {run.steps} steps"
+
+
+def test_learning_rates_equal_those_of_transformers():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.25)
+    schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=7, num_training_steps=61)
+    for step in range(61):
+        assert learning_rate(step, peak=0.25, total=61, warmup=7) == pytest.approx(schedule.get_last_lr()[0], abs=1e-15)
+        optimizer.step()
+        schedule.step()
+    assert learning_rate(0, peak=1.0, total=10, warmup=0) == 1.0
