@@ -1,1 +1,63 @@
-"""peftbench: which parameter-efficient fine-tuning method, on this model, under this budget, how surely."""
+"""peftbench: which parameter-efficient fine-tuning method, on this model, under this budget, how surely.
+
+The public names are loaded when first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from peftbench.errors import ConfigError, DataError, PeftBenchError, RunFailed, UnknownName
+    from peftbench.execute import run
+    from peftbench.penalty import CostModel, Factor, pscp
+    from peftbench.records import EvaluationConfig, RunConfig, RunResult, TrainingConfig
+    from peftbench.rescore import score
+    from peftbench.schema import DatasetSpec, MethodSpec
+
+_HOME = {
+    "ConfigError": "errors",
+    "CostModel": "penalty",
+    "DataError": "errors",
+    "DatasetSpec": "schema",
+    "EvaluationConfig": "records",
+    "Factor": "penalty",
+    "MethodSpec": "schema",
+    "PeftBenchError": "errors",
+    "RunConfig": "records",
+    "RunFailed": "errors",
+    "RunResult": "records",
+    "TrainingConfig": "records",
+    "UnknownName": "errors",
+    "pscp": "penalty",
+    "run": "execute",
+    "score": "rescore",
+}
+
+__all__ = [
+    "ConfigError",
+    "CostModel",
+    "DataError",
+    "DatasetSpec",
+    "EvaluationConfig",
+    "Factor",
+    "MethodSpec",
+    "PeftBenchError",
+    "RunConfig",
+    "RunFailed",
+    "RunResult",
+    "TrainingConfig",
+    "UnknownName",
+    "pscp",
+    "run",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'peftbench' has no attribute {name!r}")
+    return getattr(import_module(f"peftbench.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -51,20 +51,13 @@ class EvaluationConfig(Frozen):
     """How a trained adapter is evaluated; the second configuration file."""
 
     run: str | None = None
-    """Folder of a trained run, for `peftbench eval`."""
+    """Folder of a trained run, for `peftbench eval`; elsewhere the run is the one just trained."""
     test_rows: Positive | None = None
     """A seeded sample of so many test rows; None takes all."""
     max_new_tokens: Positive | None = None
     """Most tokens of an answer; None takes the dataset's own limit."""
     batch_size: Positive = 16
     """Prompts at a time; answers do not depend on it."""
-    device: Device = "auto"
-    dtype: Dtype | None = None
-    """Precision of the base model; None takes that of training."""
-    data_directory: str | None = None
-    """Folder with the test rows; None takes where the training rows came from."""
-    allow_partial: bool | None = None
-    """Accept fewer test rows than Table 4 counts; None takes what training took."""
 
 
 class RunConfig(Frozen):
@@ -72,8 +65,8 @@ class RunConfig(Frozen):
 
     model: str
     """Folder of a Hugging Face model, or its hub id."""
-    model_revision: str | None = None
-    """Commit of the hub model; needed with a hub id."""
+    model_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    """Commit of the hub model, 40 hexadecimal digits; needed with a hub id. A branch or tag could move."""
     dataset: str
     method: MethodChoice
     seed: Annotated[int, Field(ge=0)] = 42
@@ -158,7 +151,9 @@ class TokenFacts(Frozen):
     cut_rows: int
     dropped_rows: int
     longest_tokens: int
+    """Prompt and answer of the longest row."""
     limit_tokens: int
+    """What was allowed for prompt and answer, virtual tokens taken off."""
 
 
 class TrainRecord(Frozen):
@@ -177,6 +172,8 @@ class TrainRecord(Frozen):
     adapter_params: int | None
     """Parameters stored for use; fewer than trained where an encoder is dropped."""
     adapter_bytes: int | None
+    shared_prefix_tokens: int
+    """Tokens at the head of each row that were computed once for all its samples; 0 where that is not exact."""
     steps: int
     best_step: int | None
     best_validation_loss: float | None
@@ -215,9 +212,10 @@ class EvalRecord(Frozen):
     tokens: TokenFacts
     scores: dict[Protocol, Scores]
     """Under both scoring rules, from the same predictions."""
+    metric: str
     metric_version: int
     invalid_rate: float
-    """Share of outputs, 0 to 1, that are no answer of the required form."""
+    """Share of the scored outputs, 0 to 1, that are no answer of the required form."""
     top_output_share: float
     """Share of the most frequent output: near 1 where a model gives one answer to everything."""
     hit_limit_rate: float

@@ -205,7 +205,7 @@ class DataFacts(Frozen):
     dataset: str
     version: int
     protocol: Protocol
-    source: Literal["hub", "directory", "rows"]
+    source: Literal["hub", "directory", "rows", "generated"]
     revision: str | None
     """Commit on the hub; None for other sources."""
     files: dict[str, str]

@@ -10,8 +10,9 @@ import torch
 
 from peftbench.engine import checkpoint
 from peftbench.engine.loss import mean_of_batch_means, token_mean, validation_losses
-from peftbench.engine.train import Observer, TrainingRun, train
+from peftbench.engine.train import TrainingRun, train
 from peftbench.errors import ConfigError
+from peftbench.observer import Observer
 from peftbench.records import TrainingConfig
 from tests.oracle import SIX, answer_logits, batch_loss, build, engine_model, some_samples, stock_model
 

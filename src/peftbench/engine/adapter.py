@@ -31,6 +31,7 @@ __all__ = [
     "generator",
     "heads_of",
     "per_run",
+    "uniform",
 ]
 
 Forward = Callable[..., Any]
@@ -186,6 +187,12 @@ class Adapter:
         """Copies of one run's trainable tensors by name, without the run axis: everything training needs."""
         return {name: tensor[run].detach().clone() for name, tensor in self.tensors.items()}
 
+    def load_flat(self, run: int, values: Tensor) -> None:
+        """Put one run's values back from one vector, (parameters,), in the order of the tensors."""
+        sizes = [tensor[0].numel() for tensor in self.tensors.values()]
+        parts = zip(self.tensors.items(), torch.split(values, sizes), strict=True)
+        self.load_state(run, {name: part.view(tensor.shape[1:]) for (name, tensor), part in parts})
+
     def load_state(self, run: int, state: dict[str, Tensor]) -> None:
         """Put one run's tensors back; names and shapes must be exactly those of `state()`."""
         if state.keys() != self.tensors.keys():
@@ -194,6 +201,11 @@ class Adapter:
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 tensor[run].copy_(state[name])
+
+
+def uniform(*shape: int, bound: float) -> Initial:
+    """Values drawn evenly from -bound to bound."""
+    return lambda source: (torch.rand(*shape, generator=source) * 2 - 1) * bound
 
 
 def per_run(tensor: Tensor) -> Tensor:

@@ -1,32 +1,20 @@
 """A frozen causal language model of Hugging Face, unmodified, run on packed streams.
 
-Loading is by folder or by hub id with a revision, safetensors only, no code from the repository. Logits are
-computed only where something is predicted: the stream's answer rows are picked just before the output head.
+Logits are computed only where something is predicted: the stream's answer rows are picked just before the
+output head, and what the family does after it (soft-capping, scaling) stays its own.
 """
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.attention import ATTENTION, Cache, Layout
 from peftbench.engine.pack import Sample, Stream, pack
-from peftbench.errors import ConfigError, DataError
-
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-    "float64": torch.float64,
-}
+from peftbench.errors import ConfigError
 
 
 class LanguageModel:
@@ -50,6 +38,11 @@ class LanguageModel:
     def device(self) -> torch.device:
         """Where the weights lie."""
         return torch.device(self.module.device)
+
+    @property
+    def device_name(self) -> str:
+        """The device in words, for records: the name of a GPU, or `cpu`."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,72 +104,6 @@ class LanguageModel:
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._rows)[None], *args[1:])
 
 
-@dataclass(frozen=True)
-class Where:
-    """Device and precision of a run, resolved."""
-
-    device: str
-    dtype: str
-
-
-def choose_device(device: str = "auto", dtype: str = "auto") -> Where:
-    """CUDA in bfloat16 where there is a CUDA device, else the CPU in float32, unless set otherwise."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for but torch sees no CUDA device; use device: cpu")
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    return Where(device, dtype)
-
-
-def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
-    """Load a base model from a folder or from the hub at a revision.
-
-    Raises `ConfigError` if the name, the revision or the files are not what is needed, `DataError` if the hub
-    refuses or cannot be reached.
-    """
-    _check_model_name(path, revision)
-    with _explained(path):
-        module = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=DTYPES[where.dtype], use_safetensors=True, trust_remote_code=False
-        )
-    model = LanguageModel(module.to(where.device))
-    check_packing(model)
-    return model
-
-
-def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:
-    """The configuration of a model: a folder, a `config.json`, or a hub id at a revision."""
-    if path.endswith(".json") and Path(path).is_file():
-        folder, name = str(Path(path).parent), Path(path).name
-        with _explained(path):
-            return AutoConfig.from_pretrained(folder, _configuration_file=name, trust_remote_code=False)
-    _check_model_name(path, revision)
-    with _explained(path):
-        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-
-
-def weightless(config: PreTrainedConfig) -> PreTrainedModel:
-    """A model of this configuration that holds shapes but no weights, to count and to plan."""
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=False).requires_grad_(False)
-
-
-def fingerprint(path: str, revision: str | None) -> str:
-    """What identifies a model's weights: the hub id and revision, or a hash over the files of a folder."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return f"{path}@{revision}"
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"}:
-            digest.update(f"{file.name}\0".encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return f"sha256:{digest.hexdigest()}"
-
-
 @torch.no_grad()
 def check_packing(model: LanguageModel) -> None:
     """Refuse a model whose samples see one another in a packed stream.
@@ -195,62 +122,3 @@ def check_packing(model: LanguageModel) -> None:
             f"{type(model.module).__name__} cannot be packed: its blocks mix tokens other than by attention, so "
             "samples of one batch would see one another; use a model whose blocks mix tokens by attention alone"
         )
-
-
-def _check_model_name(path: str, revision: str | None) -> None:
-    folder = Path(path)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ConfigError(f"model folder {path!r} has no config.json; give the folder of a Hugging Face model")
-        return
-    if folder.exists():
-        raise ConfigError(f"model {path!r} is a file; give the folder that holds config.json and the weights")
-    if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise ConfigError(f"model {path!r} is neither a folder here nor a hub id of the form owner/name")
-    if revision is None:
-        raise ConfigError(
-            f"model {path!r} is a hub id without a revision; set model_revision to the commit that you mean, "
-            "so that the run can be repeated"
-        )
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turn the loader's errors into one sentence that says what to do."""
-    from huggingface_hub import errors as hub
-
-    try:
-        yield
-    except hub.GatedRepoError as error:
-        raise DataError(
-            f"model {path!r} is gated: accept its terms on its hub page and give a token by HF_TOKEN"
-        ) from error
-    except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
-        raise DataError(
-            f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token by "
-            "HF_TOKEN"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"a configuration file of model {path!r} is not JSON: {error}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model {path!r} cannot be loaded: {_first_line(error)}{_hint(path)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
-
-
-def _hint(path: str) -> str:
-    folder = Path(path)
-    if not folder.is_dir():
-        offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
-        return " (the hub is switched off by HF_HUB_OFFLINE)" if offline else ""
-    if not any(folder.glob("*.safetensors")):
-        return "; the folder holds no .safetensors file, and other formats are not read because they can run code"
-    return ""
-
-
-def model_label(path: str) -> str:
-    """A short name of a model for folders and tables: the last part of its path or hub id."""
-    return Path(path).name if Path(path).is_dir() else path.split("/")[-1]

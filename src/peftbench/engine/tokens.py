@@ -5,15 +5,15 @@ prompts all pass through it. A prompt that is too long loses the middle of its l
 header, the instruction and the answer always survive.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from peftbench.engine.model import _check_model_name, _explained
 from peftbench.engine.pack import Sample
 from peftbench.errors import ConfigError, DataError
+from peftbench.records import TokenFacts
 from peftbench.schema import Example, Prompt
 
 # For tokenizers without a chat template. The message stands alone, the answer begins on a line of its own.
@@ -35,18 +35,21 @@ class ChatFormat:
     end_of_turn: int
     stop_ids: frozenset[int]
     has_template: bool
+    beginning: int | None
+    """The beginning-of-text token where the tokenizer puts one before a text."""
+    control_texts: tuple[str, ...]
+    """Spellings of tokens that steer a chat."""
 
     def prompt_ids(self, message: str) -> tuple[int, ...]:
         """Token ids of a whole prompt: exactly one beginning-of-text token where the tokenizer has one."""
         message = message.strip()
-        if any(token in message for token in self._special_texts()):
+        if any(text in message for text in self.control_texts):
             # Text of a dataset never becomes a control token, whatever it spells.
             ids = [*self._ids(self.head), *self._ids(message, plain=True), *self._ids(self.tail)]
         else:
             ids = self._ids(self.head + message + self.tail)
-        bos = self.tokenizer.bos_token_id
-        if bos is not None and self._adds_bos() and ids[:1] != [bos]:
-            ids = [bos, *ids]
+        if self.beginning is not None and ids[:1] != [self.beginning]:
+            ids = [self.beginning, *ids]
         return tuple(ids)
 
     def answer_ids(self, answer: str) -> tuple[int, ...]:
@@ -61,12 +64,6 @@ class ChatFormat:
     def _ids(self, text: str, *, plain: bool = False) -> list[int]:
         encoded = self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)
         return list(encoded["input_ids"])
-
-    def _adds_bos(self) -> bool:
-        return list(self.tokenizer("a")["input_ids"])[:1] == [self.tokenizer.bos_token_id]
-
-    def _special_texts(self) -> list[str]:
-        return [token for token in self.tokenizer.all_special_tokens if token]
 
 
 def chat_format(
@@ -93,14 +90,17 @@ def chat_format(
         )
     named = [generation_stops] if isinstance(generation_stops, int) else list(generation_stops or ())
     stops = frozenset(token for token in (end, eos, *named) if token is not None)
-    return ChatFormat(tokenizer, head, tail, end, stops, bool(tokenizer.chat_template))
-
-
-def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model: folder or hub id with revision; no code from the repository."""
-    _check_model_name(path, revision)
-    with _explained(path):
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    bos = tokenizer.bos_token_id
+    return ChatFormat(
+        tokenizer=tokenizer,
+        head=head,
+        tail=tail,
+        end_of_turn=end,
+        stop_ids=stops,
+        has_template=bool(tokenizer.chat_template),
+        beginning=bos if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None,
+        control_texts=tuple(str(token) for token in tokenizer.added_tokens_decoder.values()),
+    )
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,19 @@ class Encoded:
     """Rows that lost the middle of a field."""
     dropped_rows: int
     """Training rows whose instruction and answer alone exceed the limit."""
+    limit: int
+    """Most tokens of prompt and answer together."""
+
+    @property
+    def facts(self) -> TokenFacts:
+        """What the limit did, for records."""
+        return TokenFacts(
+            rows=len(self.samples),
+            cut_rows=self.cut_rows,
+            dropped_rows=self.dropped_rows,
+            longest_tokens=max(len(sample.prompt) + len(sample.answer) for sample in self.samples),
+            limit_tokens=self.limit,
+        )
 
 
 def encode(
@@ -124,7 +137,6 @@ def encode(
     reserve: int,
     learn: bool,
     place: str,
-    progress: Callable[[int], None] = lambda _: None,
 ) -> Encoded:
     """Token ids of prepared rows, within `limit` tokens for prompt and answer together.
 
@@ -134,21 +146,29 @@ def encode(
     """
     samples, kept, cut = [], [], 0
     for example in examples:
-        answer = chat.answer_ids(example.target) if learn or example.references else ()
+        answer = chat.answer_ids(example.target) if learn else ()
+        golds = [chat.answer_ids(text) for text in ([example.target] if learn else example.references)]
+        shortest = min((len(gold) for gold in golds), default=0)
         ids, was_cut = _fitted(example.prompt, chat, limit - max(reserve, len(answer)))
+        if ids is None or shortest > reserve:
+            # What is kept free is a wish; that instruction and answer fit together is a must.
+            tight, tight_cut = _fitted(example.prompt, chat, limit - shortest)
+            ids, was_cut = (ids, was_cut) if ids and tight else (tight, tight_cut)
         if ids is None and not learn:
             raise DataError(
                 f"{place}, row {example.id}: chat header, instruction and answer alone exceed {limit} tokens; "
                 "use a model with a longer context, fewer virtual tokens or a larger max_tokens"
             )
         if ids is not None:
-            samples.append(Sample(ids, answer if learn else ()))
+            samples.append(Sample(ids, answer))
             kept.append(example)
             cut += was_cut
-        progress(1)
     if not samples:
-        raise DataError(f"{place}: none of its {len(examples)} rows fits into {limit} tokens")
-    return Encoded(tuple(samples), tuple(kept), cut, len(examples) - len(kept))
+        raise DataError(
+            f"{place}: none of its {len(examples)} rows fits into {limit} tokens; raise max_tokens or use a model "
+            "with a longer context"
+        )
+    return Encoded(tuple(samples), tuple(kept), cut, len(examples) - len(kept), limit)
 
 
 def _fitted(prompt: Prompt, chat: ChatFormat, budget: int) -> tuple[tuple[int, ...] | None, bool]:

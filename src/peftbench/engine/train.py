@@ -20,6 +20,7 @@ from peftbench.engine.model import LanguageModel
 from peftbench.engine.optimizer import AdamW, learning_rate
 from peftbench.engine.pack import Sample, common_prefix, pack
 from peftbench.errors import ConfigError
+from peftbench.observer import Observer
 from peftbench.records import CurvePoint, Failure, TrainingConfig
 
 VALIDATION_TOKENS = 4096
@@ -87,19 +88,6 @@ class Outcome:
     def status(self) -> Literal["done", "failed"]:
         """Whether the run ended as it should."""
         return "failed" if self.failure else "done"
-
-
-class Observer:
-    """Told of progress; the default does nothing with it. Runs are numbered as they were given."""
-
-    def step(self, run: int, step: int, steps: int, loss: float) -> None:
-        """One update was made."""
-
-    def point(self, run: int, point: CurvePoint) -> None:
-        """One validation was made."""
-
-    def note(self, run: int, text: str) -> None:
-        """Something that the user should know."""
 
 
 def train(

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from peftbench.engine.adapter import AdapterFiles, Target, features
 
 if TYPE_CHECKING:
-    from peftbench.methods.native import IA3, LNTuning, LoRA, PrefixTuning, PromptTuning
+    from peftbench.methods.native import IA3, LNTuning, LoRA
+    from peftbench.methods.soft_prompts import PrefixTuning, PromptTuning
 
 _ROOT = "base_model.model"
 

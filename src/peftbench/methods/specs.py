@@ -93,7 +93,7 @@ class PrefixTuningSettings(Frozen):
     """Hidden width of that MLP."""
 
 
-_NATIVE = "peftbench.methods.native"
+_NATIVE, _SOFT_PROMPTS = "peftbench.methods.native", "peftbench.methods.soft_prompts"
 
 _SPECS = (
     MethodSpec(
@@ -128,7 +128,7 @@ _SPECS = (
         summary="Trains embeddings that are put before the text.",
         source=f"Lester et al. 2021, arXiv:2104.08691; {_SECTION_4}",
         settings=PromptTuningSettings,
-        build=f"{_NATIVE}:PromptTuning",
+        build=f"{_SOFT_PROMPTS}:PromptTuning",
         identity_at_start=False,
         mergeable=False,
     ),
@@ -140,7 +140,7 @@ _SPECS = (
         summary="Trains embeddings put before the text through a bidirectional LSTM.",
         source=f"Liu et al. 2021, arXiv:2103.10385; {_SECTION_4}",
         settings=PTuningSettings,
-        build=f"{_NATIVE}:PTuning",
+        build=f"{_SOFT_PROMPTS}:PTuning",
         identity_at_start=False,
         mergeable=False,
     ),
@@ -152,7 +152,7 @@ _SPECS = (
         summary="Trains keys and values that are put before the text in every layer, through a small MLP.",
         source=f"Li and Liang 2021, arXiv:2101.00190; {_SECTION_4}",
         settings=PrefixTuningSettings,
-        build=f"{_NATIVE}:PrefixTuning",
+        build=f"{_SOFT_PROMPTS}:PrefixTuning",
         identity_at_start=False,
         mergeable=False,
     ),
@@ -200,7 +200,7 @@ _SPECS = (
         summary="Prompt Tuning as the reference evaluates it: the trained prompt is reset when it is loaded.",
         source="the reference: initial tokens among the first 5,000 ids, in bfloat16, reset at load",
         settings=PromptTuningSettings,
-        build=f"{_NATIVE}:PromptTuningPublished",
+        build=f"{_SOFT_PROMPTS}:PromptTuningPublished",
         identity_at_start=False,
         mergeable=False,
     ),
@@ -212,7 +212,7 @@ _SPECS = (
         summary="P-Tuning as the reference trains it: through an MLP in place of the LSTM.",
         source="the reference: 7,296,512 parameters on Llama-3-8B",
         settings=PTuningMLPSettings,
-        build=f"{_NATIVE}:PTuning",
+        build=f"{_SOFT_PROMPTS}:PTuning",
         identity_at_start=False,
         mergeable=False,
     ),

@@ -1,0 +1,336 @@
+"""The command line: a few lines for each command, everything behind it loaded when the command runs.
+
+Exit status: 0 done, 1 a run failed, 2 the input is wrong, 130 stopped by Ctrl-C. Errors that the user can mend
+are one sentence on standard error; `--debug` adds the traceback.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="peftbench",
+    help="Which parameter-efficient fine-tuning method, on this model, under this budget, how surely?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+show_app = typer.Typer(no_args_is_help=True, help="Show one dataset or method in full.")
+app.add_typer(show_app, name="show")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as seed=7.")
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", envvar="PEFTBENCH_DATA", help="Folder of datasets; without it, the hub."),
+]
+Device = Annotated[str | None, typer.Option(help="Device, such as cpu or cuda:1.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on under another number of threads.")]
+TrainFile = Annotated[Path, typer.Argument(metavar="TRAIN.yaml", help="Training configuration.")]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    DATASETS = "datasets"
+    METHODS = "methods"
+    METRICS = "metrics"
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Options of every command."""
+    context.obj = debug
+
+
+@app.command("list")
+def list_names(kind: Kind, as_json: AsJson = False) -> None:
+    """List the datasets, methods or metrics."""
+    from peftbench import listing
+
+    rows = listing.rows_of(kind.value)
+    if as_json:
+        _print_json(rows)
+        return
+    from peftbench.console import print_table
+
+    print_table("", list(rows[0]), [list(row.values()) for row in rows])
+
+
+@show_app.command("dataset")
+def show_dataset(
+    name: str,
+    protocol: Annotated[str, typer.Option(help="corrected or published.")] = "corrected",
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset: where it comes from, its rules, and one rendered example."""
+    from peftbench import listing
+
+    with _reported():
+        shown = listing.dataset(name, protocol)
+        _print_json(shown) if as_json else _print_pairs(shown)
+
+
+@show_app.command("method")
+def show_method(
+    name: str,
+    model: Annotated[
+        str | None, typer.Option(help="config.json, model folder or hub id: count trainable parameters there.")
+    ] = None,
+    model_revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a method: its settings, and with a model the parameters it would train, counted without weights."""
+    from peftbench import listing
+
+    with _reported():
+        shown = listing.method(name, model, model_revision, settings or [])
+        _print_json(shown) if as_json else _print_pairs(shown)
+
+
+@app.command()
+def train(
+    train_file: TrainFile,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train one adapter and keep its best weights; a stopped training goes on."""
+    _run(train_file, None, settings, data_dir, device, force, as_json, evaluate=False)
+
+
+@app.command()
+def run(
+    train_file: TrainFile,
+    eval_file: Annotated[
+        Path | None, typer.Argument(metavar="EVAL.yaml", help="Evaluation configuration.")
+    ] = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train, predict and score one run; what is finished is not done again."""
+    _run(train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True)
+
+
+@app.command("eval")
+def evaluate(
+    eval_file: Annotated[Path, typer.Argument(metavar="EVAL.yaml", help="Evaluation configuration.")],
+    run_folder: Annotated[Path | None, typer.Option("--run", help="Folder of the run to evaluate.")] = None,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate the trained adapter of a run."""
+    with _reported():
+        from peftbench.config import load_evaluation_config
+        from peftbench.console import observing
+        from peftbench.errors import ConfigError
+        from peftbench.execute import evaluate_run
+        from peftbench.store import find_run
+
+        evaluation = load_evaluation_config(eval_file, settings or (), run=str(run_folder) if run_folder else None)
+        if evaluation.run is None:
+            raise ConfigError(f"{eval_file.name}: no run is named; set run: <folder> there or pass --run <folder>")
+        config = find_run(Path(evaluation.run)).config().model_copy(update={"evaluation": evaluation})
+        config = _placed(config, data_dir, device)
+        with observing() as observer:
+            result = evaluate_run(Path(evaluation.run), config, observer=observer)
+        _print_result(result, as_json)
+
+
+@app.command()
+def score(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or of one evaluation.")],
+    unseen: Annotated[bool, typer.Option(help="Leave out test rows whose input stands in train.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score stored predictions again, under both scoring rules; nothing is recomputed."""
+    with _reported():
+        from peftbench.rescore import rescore
+
+        scores = rescore(run_folder, unseen_only=unseen)
+        if as_json:
+            _print_json([each.model_dump(mode="json") for each in scores])
+            return
+        from peftbench.console import print_table
+
+        for each in scores:
+            names = list(dict.fromkeys(name for found in each.scores.values() for name in found.values))
+            rows = [[name, *(_number(found.values.get(name)) for found in each.scores.values())] for name in names]
+            print_table(each.evaluation, ["score", *each.scores], rows, right=list(each.scores))
+
+
+@app.command()
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    lines: Annotated[
+        Path | None, typer.Option("--lines", help="Text file, one prompt a line; without it, standard input.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer your own lines of text with the model of a run: a message each, or a JSON object of its fields."""
+    with _reported():
+        from peftbench.console import observing, shown
+        from peftbench.execute import predict as answer
+        from peftbench.listing import prompts_of
+
+        given = _lines(lines)
+        prompts = prompts_of(run_folder, given)
+        with observing() as observer:
+            answers = answer(run_folder, prompts, observer=observer)
+        for line, text in zip(given, answers, strict=True):
+            print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder of the demo's runs.")] = Path("runs/demo"),
+    as_json: AsJson = False,
+) -> None:
+    """Compare the base model and six methods on small built-in tasks with a tiny random model: a toy."""
+    with _reported():
+        from peftbench.demo import compare
+
+        compare(output, as_json=as_json)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from peftbench.provenance import own_version
+
+    print(own_version())
+
+
+def main() -> None:
+    """Entry point of the `peftbench` command."""
+    app()
+
+
+def _run(
+    train_file: Path,
+    eval_file: Path | None,
+    settings: list[str] | None,
+    data_dir: Path | None,
+    device: str | None,
+    force: bool,
+    as_json: bool,
+    *,
+    evaluate: bool,
+) -> None:
+    with _reported():
+        from peftbench.config import load_run_config
+
+        # Every mistake in the files is found before torch is loaded.
+        config = load_run_config(
+            train_file,
+            eval_file,
+            settings or (),
+            data__directory=str(data_dir) if data_dir else None,
+            device=device,
+        )
+        from peftbench.console import observing
+        from peftbench.execute import run as execute
+
+        with observing() as observer:
+            result = execute(config, observer=observer, force=force, evaluate=evaluate)
+        _print_result(result, as_json)
+
+
+def _placed(config: Any, data_dir: Path | None, device: str | None) -> Any:
+    """The configuration of a run with the folder of its rows and the device given here."""
+    if data_dir is not None:
+        config = config.model_copy(update={"data": config.data.model_copy(update={"directory": str(data_dir)})})
+    return config if device is None else config.model_copy(update={"device": device})
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Errors that the user can mend become one sentence and an exit status."""
+    from peftbench.errors import PeftBenchError
+
+    context = _context()
+    try:
+        yield
+    except PeftBenchError as error:
+        if context:
+            raise
+        print(f"peftbench: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        print("peftbench: stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _context() -> bool:
+    import click
+
+    context = click.get_current_context(silent=True)
+    return bool(context and context.find_root().obj)
+
+
+def _print_result(result: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(json.loads(result.model_dump_json()))
+    else:
+        from peftbench.listing import result_pairs
+
+        _print_pairs(result_pairs(result))
+    failure = next((each.failure for each in (result.train, result.evaluation) if each and each.failure), None)
+    if failure is not None:
+        print(f"peftbench: the run failed: {failure.message}; its record is in {result.folder}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _print_pairs(pairs: dict[str, Any]) -> None:
+    from peftbench.console import shown
+
+    for key, value in pairs.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for inner, item in value.items():
+                print(f"  {inner}: {shown(str(item))}")
+        elif isinstance(value, str) and "\n" in value:
+            print(f"{key}:")
+            print("".join(f"  | {line}\n" for line in shown(value).splitlines()), end="")
+        else:
+            print(f"{key}: {shown(str(value))}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _lines(file: Path | None) -> list[str]:
+    from peftbench.errors import DataError
+
+    try:
+        text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the lines in {str(file)!r} cannot be read: {error}; give a UTF-8 text file") from error
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataError("there is no line to answer; give a file with one prompt a line")
+    return lines

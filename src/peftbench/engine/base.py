@@ -1,0 +1,65 @@
+"""A base model with its tokenizer, as runs use it; the one used last stays loaded.
+
+A series of runs over one model loads it once. Two models at a time are never kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, model_label
+from peftbench.engine.model import LanguageModel
+from peftbench.engine.tokens import ChatFormat, Encoded, chat_format, encode
+from peftbench.records import ModelFacts
+from peftbench.schema import Example
+
+
+@dataclass(frozen=True)
+class Base:
+    """A loaded base model with its tokenizer."""
+
+    model: LanguageModel
+    chat: ChatFormat
+    facts: ModelFacts
+
+    def encode(
+        self,
+        examples: Sequence[Example],
+        *,
+        max_tokens: int,
+        virtual_tokens: int,
+        answer_tokens: int,
+        learn: bool,
+        place: str,
+    ) -> Encoded:
+        """Token ids of prepared rows within `max_tokens` or the model's context, virtual tokens included.
+
+        `answer_tokens` are kept free for the answer, but at most half of the limit.
+        """
+        limit = min(max_tokens, self.model.context or max_tokens) - virtual_tokens
+        reserve = min(answer_tokens, limit // 2)
+        return encode(examples, self.chat, limit=limit, reserve=reserve, learn=learn, place=place)
+
+
+def load_base(path: str, revision: str | None, where: Where) -> Base:
+    """The base model of a folder, or of a hub id at a commit; raises `ConfigError` and `DataError`."""
+    return _load(path, revision, where, fingerprint(path, revision))
+
+
+@lru_cache(maxsize=1)
+def _load(path: str, revision: str | None, where: Where, identity: str) -> Base:
+    tokenizer = load_tokenizer(path, revision)
+    chat_format(tokenizer)  # before the weights: what is wrong with it should not cost a load
+    model = load_model(path, revision, where)
+    settings = getattr(model.module, "generation_config", None)
+    chat = chat_format(tokenizer, getattr(settings, "eos_token_id", None))
+    facts = ModelFacts(
+        name=model_label(path),
+        fingerprint=identity,
+        family=model.config.model_type,
+        dtype=where.dtype,
+        parameters=sum(parameter.numel() for parameter in model.module.parameters()),
+        context_tokens=model.context,
+        chat_template=chat.has_template,
+    )
+    return Base(model, chat, facts)

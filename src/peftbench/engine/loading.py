@@ -1,0 +1,187 @@
+"""Base models and tokenizers by folder, or by hub id with a revision: safetensors only, no code of theirs.
+
+What cannot be loaded is said in one sentence. `weightless` makes a model of shapes alone, to count and to plan.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers import logging as transformers_logging
+
+from peftbench.engine.model import LanguageModel, check_packing
+from peftbench.errors import ConfigError, DataError
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Device and precision of a run, resolved."""
+
+    device: str
+    dtype: str
+
+
+def choose_device(device: str = "auto", dtype: str = "auto") -> Where:
+    """CUDA in bfloat16 where there is a CUDA device, else the CPU in float32, unless set otherwise."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r} was asked for but torch sees no CUDA device; use device: cpu")
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    return Where(device, dtype)
+
+
+def threads(count: int | None = None) -> int:
+    """Set the number of CPU threads if one is given; returns the number in use."""
+    if count is not None:
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
+def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
+    """Load a base model from a folder or from the hub at a revision.
+
+    Raises `ConfigError` if the name, the revision or the files are not what is needed, `DataError` if the hub
+    refuses or cannot be reached.
+    """
+    check_name(path, revision)
+    with explained(path):
+        module = AutoModelForCausalLM.from_pretrained(
+            path, revision=revision, dtype=DTYPES[where.dtype], use_safetensors=True, trust_remote_code=False
+        )
+    model = LanguageModel(module.to(where.device))
+    check_packing(model)
+    return model
+
+
+def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:
+    """The configuration of a model: a folder, a `config.json`, or a hub id at a revision."""
+    if not (path.endswith(".json") and Path(path).is_file()):
+        check_name(path, revision)
+    with explained(path):
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+
+
+def weightless(config: PreTrainedConfig) -> PreTrainedModel:
+    """A model of this configuration that holds shapes but no weights, to count and to plan."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=False).requires_grad_(False)
+
+
+def fingerprint(path: str, revision: str | None) -> str:
+    """What identifies a model's weights: the hub id and revision, or a hash over the files of a folder."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return f"{path}@{revision}"
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"}:
+            digest.update(f"{file.name}\0".encode())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model: folder or hub id with revision; no code from the repository."""
+    check_name(path, revision)
+    with explained(path):
+        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+
+
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Configuration and tensors of an adapter in the format of Hugging Face PEFT; raises `DataError`."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        return config, load_file(folder / "adapter_model.safetensors")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(
+            f"the adapter in {folder} cannot be read ({_first_line(error)}); restore its files or train again"
+        ) from error
+
+
+def check_name(path: str, revision: str | None) -> None:
+    """Raise `ConfigError` unless this names a model folder, or a hub id together with a commit."""
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"model folder {path!r} has no config.json; give the folder of a Hugging Face model")
+        return
+    if folder.exists():
+        raise ConfigError(f"model {path!r} is a file; give the folder that holds config.json and the weights")
+    if path.count("/") != 1 or path.startswith((".", "/", "~")):
+        raise ConfigError(f"model {path!r} is neither a folder here nor a hub id of the form owner/name")
+    if revision is None:
+        raise ConfigError(
+            f"model {path!r} is a hub id without a revision; set model_revision to the commit that you mean (40 "
+            "hexadecimal digits, in the history of its hub page), so that the run can be repeated"
+        )
+
+
+@contextmanager
+def explained(path: str) -> Iterator[None]:
+    """Turn the loader's errors into one sentence that says what to do."""
+    from huggingface_hub import errors as hub
+
+    # Progress and warnings are ours to show; what matters comes back as an error.
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except hub.GatedRepoError as error:
+        raise DataError(
+            f"model {path!r} is gated: accept its terms on its hub page and give a token by HF_TOKEN"
+        ) from error
+    except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
+        raise DataError(
+            f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token by "
+            "HF_TOKEN"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"a configuration file of model {path!r} is not JSON: {error}") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ConfigError(f"model {path!r} cannot be loaded: {_first_line(error)}{_hint(path, error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def _hint(path: str, error: Exception) -> str:
+    folder = Path(path)
+    if not folder.is_dir():
+        offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
+        return " (the hub is switched off by HF_HUB_OFFLINE)" if offline else ""
+    if "weights" in str(error) or "safetensors" in str(error):
+        return "; the folder holds no .safetensors file, and other formats are not read because they can run code"
+    return ""
+
+
+def model_label(path: str) -> str:
+    """A short name of a model for folders and tables: the last part of its path or hub id."""
+    return Path(path).name if Path(path).is_dir() else path.split("/")[-1]

@@ -1,0 +1,59 @@
+"""Ids of runs: a hash of what can change the weights, and one of what can change the predictions.
+
+Paths, devices, threads and batching are not part of an id. Settings equal to their default are left out, so
+that a new setting with a default does not rename the runs that came before it.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from peftbench.records import RunConfig
+from peftbench.schema import DataFacts, DatasetSpec, MethodSpec
+
+IDENTITY_VERSION = 1
+"""Raised when the engine changes what a run with the same settings gives."""
+
+
+def train_id(
+    config: RunConfig,
+    *,
+    dataset: DatasetSpec,
+    method: MethodSpec,
+    model_fingerprint: str,
+    dtype: str,
+    data: DataFacts,
+) -> str:
+    """Id of a trained adapter, 12 hexadecimal digits. The base model has neither seed nor training nor rows."""
+    training = config.training.model_dump(mode="json", exclude_defaults=True)
+    common: dict[str, Any] = {
+        "version": IDENTITY_VERSION,
+        "model": model_fingerprint,
+        "dtype": dtype,
+        "dataset": [dataset.name, dataset.version],
+        "protocol": config.protocol,
+        "method": [method.name, method.version],
+    }
+    if method.build is None:
+        return content_id({**common, "max_tokens": training.get("max_tokens")})
+    rows = [data.splits["train"].sha256, data.splits["validation"].sha256]
+    settings = config.method.without_defaults(method).settings
+    return content_id({**common, "settings": settings, "seed": config.seed, "training": training, "rows": rows})
+
+
+def eval_id(train: str, *, test_sha256: str, max_new_tokens: int) -> str:
+    """Id of an evaluation of `train`, 12 hexadecimal digits."""
+    return content_id(
+        {
+            "version": IDENTITY_VERSION,
+            "train": train,
+            "rows": test_sha256,
+            "max_new_tokens": max_new_tokens,
+        }
+    )
+
+
+def content_id(value: Any) -> str:
+    """The first 12 hexadecimal digits of the SHA-256 of canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

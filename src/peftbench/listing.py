@@ -1,0 +1,149 @@
+"""What `list` and `show` say, as plain data: names, facts, one rendered example, counted parameters.
+
+Each function imports what it needs: a list has to be there at once.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from peftbench.datasets import dataset_names, example_of, get_dataset
+from peftbench.datasets.catalog import under_protocol
+from peftbench.errors import DataError, UnknownName
+from peftbench.schema import DatasetSpec, Prompt, Protocol
+
+if TYPE_CHECKING:
+    from peftbench.records import RunResult
+
+
+def rows_of(kind: str) -> list[dict[str, Any]]:
+    """One row for each `datasets`, `methods` or `metrics`, in their order."""
+    if kind == "datasets":
+        specs = [get_dataset(name) for name in dataset_names()]
+        return [
+            {
+                "name": spec.name,
+                "area": spec.benchmark or spec.area,
+                "task": spec.task,
+                "classes": spec.classes,
+                "train": spec.counts.train,
+                "test": spec.counts.test,
+                "metric": spec.metric,
+            }
+            for spec in specs
+        ]
+    if kind == "methods":
+        from peftbench.methods.specs import methods
+
+        return [{"name": spec.name, "category": spec.category, "summary": spec.summary} for spec in methods]
+    from peftbench.metrics import metrics
+
+    return [{"name": metric.name, "summary": _first_line(metric.count.__doc__)} for metric in metrics]
+
+
+def _first_line(text: str | None) -> str:
+    return text.strip().splitlines()[0] if text and text.strip() else ""
+
+
+def dataset(name: str, protocol: str) -> dict[str, Any]:
+    """Everything about a dataset and one example as the model sees it; raises `UnknownName`."""
+    known = get_args(Protocol)
+    if protocol not in known:
+        raise UnknownName("protocol", protocol, known)
+    spec = get_dataset(name)
+    under = under_protocol(spec, protocol)  # type: ignore[arg-type]
+    shown = under.model_dump(
+        mode="json", exclude={"example", "published", "instruction", "fields"}, exclude_none=True
+    )
+    example = example_of(spec, protocol=protocol)  # type: ignore[arg-type]
+    shown["prompt"] = example.prompt.text()
+    shown["answer"] = example.target
+    if spec.published.differences:
+        shown["published differs"] = list(spec.published.differences)
+    return shown
+
+
+def method(name: str, model: str | None, revision: str | None, changes: Sequence[str]) -> dict[str, Any]:
+    """A method's settings with their meaning, and its trainable parameters on `model`, counted without weights."""
+    from peftbench.config import checked_settings
+    from peftbench.methods.specs import methods
+
+    spec = methods.get(name)
+    settings = checked_settings(spec, changes)
+    shown: dict[str, Any] = {
+        "name": spec.name,
+        "title": spec.title,
+        "category": spec.category,
+        "summary": spec.summary,
+        "source": spec.source,
+        "begins as the base model": spec.identity_at_start,
+        "mergeable": spec.mergeable,
+        "settings": settings.model_dump(mode="json"),
+        "meaning of settings": {key: info.description for key, info in spec.settings.model_fields.items()},
+    }
+    if model is not None:
+        from peftbench.engine.loading import load_config, weightless
+        from peftbench.methods import build_adapter
+
+        base = weightless(load_config(model, revision))
+        shown["model"] = base.config.model_type
+        shown["base_params"] = sum(parameter.numel() for parameter in base.parameters())
+        shown["trainable_params"] = build_adapter(spec, base, settings, [0]).trainable_params if spec.build else 0
+    return shown
+
+
+def prompts_of(run_folder: Path, lines: Sequence[str]) -> list[Prompt]:
+    """The user's lines as prompts of the run's dataset.
+
+    A JSON object names the dataset's fields. Any other line is the field of a dataset that has only one, and
+    otherwise the whole message.
+    """
+    from peftbench.store import find_run
+
+    config = find_run(run_folder).config()
+    spec = under_protocol(get_dataset(config.dataset), config.protocol)
+    return [_prompt(spec, line, number + 1) for number, line in enumerate(lines)]
+
+
+def _prompt(spec: DatasetSpec, line: str, number: int) -> Prompt:
+    if line.lstrip().startswith("{"):
+        try:
+            given = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"line {number} begins like JSON but is none: {error}; mend it") from error
+        names = {field.column: field.label for field in spec.fields}
+        names |= {field.label: field.label for field in spec.fields}
+        for key in given:
+            if key not in names:
+                raise UnknownName("field", key, [field.label for field in spec.fields], f"line {number}: ")
+        texts = {names[key]: str(value) for key, value in given.items()}
+        fields = tuple((field.label, texts[field.label]) for field in spec.fields if texts.get(field.label))
+        return Prompt(spec.instruction, fields)
+    if len(spec.fields) == 1:
+        return Prompt(spec.instruction, ((spec.fields[0].label, line),))
+    return Prompt("", (("", line),))
+
+
+def result_pairs(result: "RunResult") -> dict[str, Any]:
+    """The outcome of a run in a few lines."""
+    pairs: dict[str, Any] = {
+        "run": result.folder,
+        "model": result.config.model,
+        "method": str(result.config.method),
+        "dataset": result.config.dataset,
+        "status": result.status,
+    }
+    if result.train is not None:
+        pairs["trainable parameters"] = f"{result.train.trainable_params:,} ({result.train.trainable_dtype})"
+        pairs["best step"] = f"{result.train.best_step} of {result.train.steps}"
+        pairs["best validation loss"] = result.train.best_validation_loss
+        pairs["training"] = f"{result.train.seconds:.1f} s"
+    evaluation = result.evaluation
+    if evaluation is not None and evaluation.status == "done":
+        for protocol, scores in evaluation.scores.items():
+            pairs[f"score ({protocol})"] = f"{scores.primary:.2f}"
+        pairs["invalid outputs"] = f"{100 * evaluation.invalid_rate:.1f} %"
+        pairs["most frequent output"] = f"{100 * evaluation.top_output_share:.1f} %"
+        pairs["evaluation"] = f"{evaluation.seconds:.1f} s"
+    return pairs

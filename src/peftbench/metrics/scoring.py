@@ -1,0 +1,157 @@
+"""What a metric is, the table of all metrics, and the one entry point from predictions to scores.
+
+Nothing here knows a task: what counts as right is the business of the metrics themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftbench.errors import DataError
+from peftbench.metrics.labels import trim
+from peftbench.registry import Registry
+from peftbench.schema import DatasetSpec, Protocol
+
+Counts = dict[str, float | tuple[float, ...]]
+"""What must be known of one row to score it in any company: numbers by name, `valid` (0 or 1) among them."""
+
+Columns = Mapping[str, NDArray[Any]]
+"""The same of many rows: arrays of shape (rows,) or (rows, length of the tuple)."""
+
+Count = Callable[[str, tuple[str, ...], DatasetSpec, Protocol], Counts]
+Combine = Callable[[Columns, DatasetSpec, Protocol], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Two pure functions and a name.
+
+    `count(prediction, references, spec, protocol)` looks at one row. `combine(columns, spec, protocol)` gives all
+    scores of the rows in the columns, on 0 to 100 (a correlation may be negative), `primary` first. A metric
+    over labels counts `gold_class` and `predicted_class`, numbers in the label set, -1 for an invalid output.
+    `version` rises when the same predictions get another score.
+    """
+
+    name: str
+    count: Count
+    combine: Combine
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What one set of predictions is worth under one protocol.
+
+    `values` holds the scores by name on 0 to 100, `primary` first. `invalid_rate` and `top_output_share` are
+    shares of 0 to 1: of the scored rows whose output is no answer of the required form, and of all rows that have
+    the most frequent output. `valid` has an entry for every prediction, None where there is no reference;
+    `columns` are the counts of the scored rows in their order, for scoring any selection of them.
+    """
+
+    metric: str
+    metric_version: int
+    protocol: Protocol
+    values: dict[str, float]
+    invalid_rate: float
+    top_output_share: float
+    absent_classes: tuple[str, ...]
+    scored_rows: int
+    unscored_rows: int
+    valid: tuple[bool | None, ...]
+    columns: dict[str, NDArray[Any]]
+
+
+def metric(name: str, combine: Combine, *, version: int = 1) -> Callable[[Count], Metric]:
+    """Turn the counting function below the decorator into a metric; `means` makes `combine` for most."""
+    return lambda count: Metric(name, count, combine, version)
+
+
+def means(**scores: str) -> Combine:
+    """Scores that are means of counts: `means(primary="correct")` is 100 times the mean of column `correct`."""
+
+    def combine(columns: Columns, _spec: DatasetSpec, _protocol: Protocol) -> dict[str, float]:
+        return {score: 100 * float(columns[column].mean()) for score, column in scores.items()}
+
+    return combine
+
+
+def _built_in() -> dict[str, Metric]:
+    from peftbench.metrics.answers import equation_answer, last_number, token_f1
+    from peftbench.metrics.classification import macro_f1
+    from peftbench.metrics.codebleu import python_codebleu
+    from peftbench.metrics.correlation import pearson
+
+    every = (macro_f1, pearson, token_f1, last_number, equation_answer, python_codebleu)
+    return {one.name: one for one in every}
+
+
+metrics: Registry[Metric] = Registry("metric", group="peftbench.metrics", built_in=_built_in)
+
+
+def score_rows(
+    spec: DatasetSpec, predictions: Sequence[str], references: Sequence[Sequence[str]], protocol: Protocol
+) -> Scores:
+    """Score the outputs of a model on rows of one dataset.
+
+    `predictions` has one text for each row as the model gave it, `references` the row's gold answers, none where
+    the dataset has none for it. Raises `DataError` where the two differ in number, where there is nothing to
+    score, and for a reference that the metric cannot read; the sentence names the row, counted from 0.
+    """
+    if len(predictions) != len(references):
+        raise DataError(
+            f"{len(predictions)} predictions and {len(references)} rows of references were given for "
+            f"{spec.name}; give one prediction for each row"
+        )
+    chosen = metrics.get(spec.metric)
+    counts = [
+        _count_row(chosen, row, prediction, golds, spec, protocol) if golds else None
+        for row, (prediction, golds) in enumerate(zip(predictions, references, strict=True))
+    ]
+    scored = [count for count in counts if count is not None]
+    if not scored:
+        raise DataError(
+            f"none of the {len(predictions)} rows of {spec.name} has a reference; give at least one row that "
+            f"can be scored"
+        )
+    columns = {name: np.array([count[name] for count in scored]) for name in scored[0]}
+    return Scores(
+        metric=chosen.name,
+        metric_version=chosen.version,
+        protocol=protocol,
+        values=chosen.combine(columns, spec, protocol),
+        invalid_rate=float(np.mean(columns["valid"] == 0)),
+        top_output_share=max(Counter(map(trim, predictions)).values()) / len(predictions),
+        absent_classes=_absent_classes(columns, spec.label_set),
+        scored_rows=len(scored),
+        unscored_rows=len(counts) - len(scored),
+        valid=tuple(None if count is None else bool(count["valid"]) for count in counts),
+        columns=columns,
+    )
+
+
+def _count_row(
+    chosen: Metric, row: int, prediction: str, golds: Sequence[str], spec: DatasetSpec, protocol: Protocol
+) -> Counts:
+    if not isinstance(prediction, str):
+        raise DataError(
+            f"row {row}: the prediction is a {type(prediction).__name__}; give a text, empty if need be"
+        )
+    if isinstance(golds, str):
+        raise DataError(f"row {row}: the references are one text; give a list of texts, even for a single one")
+    try:
+        return chosen.count(prediction, tuple(golds), spec, protocol)
+    except DataError as error:
+        raise DataError(f"row {row}: {error}") from error
+
+
+def _absent_classes(columns: Columns, labels: tuple[str, ...]) -> tuple[str, ...]:
+    if "gold_class" not in columns:
+        return ()
+    seen = {*columns["gold_class"].tolist(), *columns["predicted_class"].tolist()}
+    return tuple(label for number, label in enumerate(labels) if number not in seen)

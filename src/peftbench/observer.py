@@ -1,0 +1,22 @@
+"""Who is told what a run is doing. The base class does nothing; the command line draws bars or prints lines."""
+
+from peftbench.records import CurvePoint
+
+
+class Observer:
+    """Told of progress; a subclass overrides what it wants to hear. Runs are numbered as they were given."""
+
+    def phase(self, name: str, total: int | None = None) -> None:
+        """A part begins, such as `training` or `predicting`, with its number of steps where that is known."""
+
+    def advance(self, count: int) -> None:
+        """So many steps of the phase were made."""
+
+    def step(self, run: int, step: int, steps: int, loss: float) -> None:
+        """One update of a training was made: `step` of `steps`."""
+
+    def point(self, run: int, point: CurvePoint) -> None:
+        """One validation was made."""
+
+    def note(self, run: int, text: str) -> None:
+        """Something that the user should know."""

@@ -1,0 +1,249 @@
+"""Folders of runs: what lies where, written whole or not at all.
+
+    <output>/<model>/<method>/<dataset>/seed<k>-<train_id>/
+        config.json  checkpoint/  adapter/  curve.jsonl  train.json
+        eval-<eval_id>/  predictions.parquet  result.json  scores-<version>.json
+
+`train.json` and `result.json` are written last: a record is complete or absent, and a finished one is never
+changed. Folders of several machines merge by copying.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from peftbench.errors import DataError
+from peftbench.records import EvalRecord, RunConfig, TrainRecord
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One stored output."""
+
+    id: str
+    prompt_sha256: str
+    """Hash of the prompt's token ids as they went into the model."""
+    text: str
+    references: tuple[str, ...]
+    valid: bool | None
+    """Whether the output is an answer of the required form; None where there is no gold answer to score it by."""
+    hit_limit: bool
+    """Whether it ended only because no more tokens were allowed."""
+    new_tokens: int
+    in_train: bool | None
+    """Whether the same input stands in the source's train split; None where that was not loaded."""
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, config: RunConfig, model_label: str, train_id: str) -> "RunFolder":
+        """Where the run of this configuration and id lies; the base model has no seed."""
+        name = train_id if config.method.name == "base" else f"seed{config.seed}-{train_id}"
+        parts = (safe_name(model_label), config.method.name, config.dataset, name)
+        return cls(Path(config.output).joinpath(*parts))
+
+    @property
+    def adapter(self) -> Path:
+        """Folder of the trained adapter, in the format of Hugging Face PEFT."""
+        return self.path / "adapter"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of a training that has not ended."""
+        return self.path / "checkpoint"
+
+    def open(self, train_id: str, config: RunConfig) -> None:
+        """Make the folder, or check that it is this run's; raises `DataError` if it is not or cannot be made."""
+        described = self.path / "config.json"
+        if described.exists():
+            found = _json(described).get("train_id")
+            if found != train_id:
+                raise DataError(
+                    f"folder {self.path} holds another run ({found}, not {train_id}); choose another output folder"
+                )
+            return
+        with explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(described, {"train_id": train_id, "config": config.model_dump(mode="json")})
+
+    def train_id(self) -> str:
+        """Id of the run that lies here."""
+        return str(_json(self.path / "config.json").get("train_id"))
+
+    def remove_checkpoints(self) -> None:
+        """Delete the checkpoints of a finished training."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def config(self) -> RunConfig:
+        """The configuration that the run was made with."""
+        described = self.path / "config.json"
+        if not described.is_file():
+            raise DataError(f"{str(self.path)!r} is not the folder of a run: it has no config.json")
+        return _model(RunConfig, json.dumps(_json(described).get("config")), described)
+
+    def train_record(self) -> TrainRecord | None:
+        """The finished training, or None."""
+        return read_record(TrainRecord, self.path / "train.json")
+
+    def write_curve(self, points: Iterable[BaseModel]) -> None:
+        """Replace the training curve by these points."""
+        lines = "".join(point.model_dump_json() + "\n" for point in points)
+        write_text(self.path / "curve.jsonl", lines)
+
+    def write_adapter(self, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> int:
+        """Write an adapter in the format of Hugging Face PEFT; returns the bytes of its tensors' file."""
+        from safetensors.torch import save_file
+
+        with explained(self.adapter):
+            self.adapter.mkdir(parents=True, exist_ok=True)
+            file = self.adapter / "adapter_model.safetensors"
+            draft = file.with_suffix(f".draft-{os.getpid()}")
+            save_file(dict(tensors), draft, metadata={"format": "pt"})
+            draft.replace(file)
+            write_json(self.adapter / "adapter_config.json", dict(config))
+        return file.stat().st_size
+
+    def evaluation(self, eval_id: str) -> Path:
+        """Folder of one evaluation."""
+        return self.path / f"eval-{eval_id}"
+
+    def evaluations(self) -> list[Path]:
+        """Folders of the finished evaluations, the newest last."""
+        return sorted(
+            (file.parent for file in self.path.glob("eval-*/result.json")),
+            key=lambda folder: (folder / "result.json").stat().st_mtime,
+        )
+
+
+def find_run(path: Path) -> RunFolder:
+    """The run at `path`, which is its folder or lies below it; raises `DataError` if there is none."""
+    for folder in (path, *path.absolute().parents):
+        if (folder / "config.json").is_file() and "train_id" in _json(folder / "config.json"):
+            return RunFolder(folder)
+    what = "does not exist" if not path.exists() else "is not the folder of a run"
+    raise DataError(f"{str(path)!r} {what}; give a folder such as runs/<model>/<method>/<dataset>/seed42-<id>")
+
+
+def read_record(model: type[M], file: Path) -> M | None:
+    """A finished record, or None where there is none; raises `DataError` if it cannot be understood."""
+    return _model(model, file.read_text(encoding="utf-8"), file) if file.is_file() else None
+
+
+def write_record(file: Path, record: TrainRecord | EvalRecord) -> None:
+    """Write a record once; one that is there stays."""
+    if not file.exists():
+        with explained(file):
+            write_text(file, record.model_dump_json(indent=1) + "\n")
+
+
+def write_predictions(file: Path, rows: Iterable[Prediction]) -> None:
+    """Store outputs as Parquet, one row each."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {
+        "id": pa.string(),
+        "prompt_sha256": pa.string(),
+        "text": pa.string(),
+        "references": pa.list_(pa.string()),
+        "valid": pa.bool_(),
+        "hit_limit": pa.bool_(),
+        "new_tokens": pa.int32(),
+        "in_train": pa.bool_(),
+    }
+    stored = list(rows)
+    columns = [pa.array([getattr(row, name) for row in stored], type=kind) for name, kind in kinds.items()]
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".draft-{os.getpid()}")
+        pq.write_table(pa.table(columns, names=list(kinds)), draft, compression="zstd")
+        draft.replace(file)
+
+
+def read_predictions(file: Path) -> list[Prediction]:
+    """Stored outputs in the order of the test rows; raises `DataError` if the file cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(file).to_pylist()
+        return [Prediction(**{**row, "references": tuple(row["references"])}) for row in rows]
+    except FileNotFoundError as error:
+        raise DataError(f"{file} is missing; evaluate the run again") from error
+    except (pa.ArrowException, OSError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{file} cannot be read as predictions ({type(error).__name__}); evaluate again"
+        ) from error
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(file, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file whole or not at all: a draft beside it, flushed to disk, then one rename."""
+    handle, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-", text=False)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(text.encode("utf-8"))
+            out.flush()
+            os.fsync(out.fileno())
+        Path(draft).chmod(0o644)
+        Path(draft).replace(file)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say in one sentence what the disk refused, and that nothing before is lost."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DataError(
+            f"cannot write {path}: {reason}; what was finished before is kept, make room or choose another output "
+            "folder and run the same command again"
+        ) from error
+
+
+def safe_name(name: str) -> str:
+    """A name as one part of a path: letters, digits, dot, dash and underscore, not beginning with a dot."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".-") or "model"
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read as JSON ({error}); restore it or choose another folder") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _model(model: type[M], text: str, file: Path) -> M:
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DataError(
+            f"{file} is not a record of this version: {key}: {first['msg']}; it may be damaged or from a newer "
+            "version of peftbench"
+        ) from error
