@@ -72,7 +72,9 @@ def build(name: str, module: Any, seeds: Sequence[int] = (1,), **changes: Any) -
     spec = methods.get(name)
     assert spec.build is not None
     where, _, attribute = spec.build.partition(":")
-    adapter: Adapter = getattr(importlib.import_module(where), attribute)(module, settings_of(name, **changes), seeds)
+    adapter: Adapter = getattr(importlib.import_module(where), attribute)(
+        module, settings_of(name, **changes), seeds
+    )
     return adapter
 
 
@@ -149,7 +151,10 @@ def peft_model(name: str, module: Any, adapter: Adapter) -> tuple[Any, dict[str,
         )  # fmt: skip
     else:
         config = peft.PrefixTuningConfig(
-            num_virtual_tokens=s.virtual_tokens, prefix_projection=True, encoder_hidden_size=s.encoder_hidden, **common
+            num_virtual_tokens=s.virtual_tokens,
+            prefix_projection=True,
+            encoder_hidden_size=s.encoder_hidden,
+            **common,
         )
     wrapped = peft.get_peft_model(module, config, autocast_adapter_dtype=False).double().eval()
     theirs = dict(wrapped.named_parameters())

@@ -25,7 +25,12 @@ def rows(count, start=0):
         subject, verb = subjects[i % 4], verbs[i % 3]
         said = verb if label == 0 else verbs[(i + 1) % 3]
         found.append(
-            {"sentence1": f"The {subject} {verb} in place {i}.", "sentence2": f"It {said}.", "label": label, "idx": i}
+            {
+                "sentence1": f"The {subject} {verb} in place {i}.",
+                "sentence2": f"It {said}.",
+                "label": label,
+                "idx": i,
+            }
         )
     return found
 
@@ -187,7 +192,14 @@ def test_train_alone_needs_no_test_rows(world, tmp_path):
     data = tmp_path / "data" / "rte"
     data.mkdir(parents=True)
     (data / "train.jsonl").write_text((world / "data" / "rte" / "train.jsonl").read_text())
-    command = ("train", world / "train.yaml", "--data-dir", tmp_path / "data", "--set", f"output={tmp_path / 'out'}")
+    command = (
+        "train",
+        world / "train.yaml",
+        "--data-dir",
+        tmp_path / "data",
+        "--set",
+        f"output={tmp_path / 'out'}",
+    )
     code, out, err = call(*command, "--json")
     assert code == 0, err
     assert json.loads(out)["evaluation"] is None
@@ -268,7 +280,9 @@ def test_configuration_mistakes_end_with_status_2_before_torch_is_loaded(world, 
 def test_names_in_list_and_show(world):
     refused("unknown dataset 'rtee'; did you mean 'rte'?", "show", "dataset", "rtee")
     refused("unknown method 'loar'; did you mean 'lora'?", "show", "method", "loar")
-    refused("unknown protocol 'corect'; did you mean 'corrected'?", "show", "dataset", "rte", "--protocol", "corect")
+    refused(
+        "unknown protocol 'corect'; did you mean 'corrected'?", "show", "dataset", "rte", "--protocol", "corect"
+    )
 
 
 def test_models_that_are_none(world, tmp_path):
@@ -363,7 +377,9 @@ def test_a_full_disk_loses_nothing_that_was_finished(world, tmp_path, monkeypatc
         real(tensors, file)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(peftbench.DataError, match=r"cannot write .*No space left on device; .* run the same command"):
+    with pytest.raises(
+        peftbench.DataError, match=r"cannot write .*No space left on device; .* run the same command"
+    ):
         peftbench.run(config, rows=own)
     kept = list(tmp_path.glob("model/lora/rte/*/checkpoint/*"))
     assert [each.name for each in kept] == ["step-000000003"]

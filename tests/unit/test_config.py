@@ -143,7 +143,12 @@ def test_settings_override_the_file_and_options_override_both(tmp_path):
     config = load_run_config(
         file, None, ["seed=7", "training.epochs=3", "method.rank=4", "data.train_rows=50"], data__directory="there"
     )
-    assert (config.seed, config.training.epochs, config.data.train_rows, config.data.directory) == (7, 3, 50, "there")
+    assert (config.seed, config.training.epochs, config.data.train_rows, config.data.directory) == (
+        7,
+        3,
+        50,
+        "there",
+    )
     assert config.method == MethodChoice(name="lora", settings={"rank": 4})
     assert load_run_config(file, None, ["method=ia3"]).method.name == "ia3"
     assert load_run_config(file, None, ["model_revision="]).model_revision is None

@@ -100,7 +100,9 @@ def test_the_norms_that_hugging_face_skips_by_default_are_those_of_the_table():
             continue
         names = [name for name, _ in find_norms(tiny_model(family))]
         missing = {name for name in names if not any(name.endswith(their) for their in theirs)}
-        skipped[family] = sorted({".".join(part for part in name.split(".") if not part.isdigit()) for name in missing})
+        skipped[family] = sorted(
+            {".".join(part for part in name.split(".") if not part.isdigit()) for name in missing}
+        )
     assert skipped == TABLE["norms_skipped_by_hugging_face"]
 
 

@@ -78,14 +78,18 @@ def merged(method: str, module, tensors: dict[str, Tensor], adapter) -> dict[str
         weight = weight.T if transposed else weight  # (outputs, inputs)
         rows = torch.arange(weight.shape[0]) if target.outputs is None else target.outputs
         if method == "lora":
-            change = tensors[f"{target.key}.B"] @ tensors[f"{target.key}.A"] * (
-                adapter.settings.alpha / adapter.settings.rank
+            change = (
+                tensors[f"{target.key}.B"]
+                @ tensors[f"{target.key}.A"]
+                * (adapter.settings.alpha / adapter.settings.rank)
             )
             weight = weight.index_add(0, rows, change)
         elif f"{target.key}.input_scale" in tensors and target in adapter.feedforward:
             weight = weight * tensors[f"{target.key}.input_scale"]
         else:
-            scale = torch.ones(weight.shape[0], dtype=weight.dtype).index_copy(0, rows, tensors[f"{target.key}.scale"])
+            scale = torch.ones(weight.shape[0], dtype=weight.dtype).index_copy(
+                0, rows, tensors[f"{target.key}.scale"]
+            )
             weight = weight * scale[:, None]
             if f"{target.name}.bias" in folded:
                 folded[f"{target.name}.bias"] = folded[f"{target.name}.bias"] * scale

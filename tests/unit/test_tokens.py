@@ -224,7 +224,9 @@ def test_a_training_row_that_cannot_fit_is_dropped_and_counted():
 
 def test_a_test_row_that_cannot_fit_is_an_error_that_names_it():
     with pytest.raises(DataError, match=r"rte, test, row train-7: .* exceed 150 tokens; use a model with"):
-        encode([example("s", references=("t" * 200,))], CHAT, limit=150, reserve=10, learn=False, place="rte, test")
+        encode(
+            [example("s", references=("t" * 200,))], CHAT, limit=150, reserve=10, learn=False, place="rte, test"
+        )
     with pytest.raises(DataError, match="exceed 30 tokens"):
         encode([example("s")], CHAT, limit=30, reserve=10, learn=False, place="x")
 

@@ -51,7 +51,9 @@ def trained(method, run, observer=None, dtype=torch.float32):
 
 
 def losses(outcome):
-    return [(p.step, p.train_loss, p.validation_loss, p.validation_loss_of_batches, p.grad_norm) for p in outcome.curve]
+    return [
+        (p.step, p.train_loss, p.validation_loss, p.validation_loss_of_batches, p.grad_norm) for p in outcome.curve
+    ]
 
 
 @pytest.mark.parametrize("method", SIX)
@@ -126,7 +128,9 @@ def test_with_all_checkpoints_damaged_the_run_begins_anew_and_says_so(tmp_path):
 
 
 def test_a_half_written_checkpoint_is_not_seen(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        checkpoint, "_sync", lambda path: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space"):
         trained("lora", a_run(tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -228,7 +232,12 @@ def test_a_validation_loss_that_is_not_finite_ends_the_run(monkeypatch):
 @pytest.mark.parametrize("method", SIX)
 def test_runs_trained_together_equal_the_same_runs_alone(method):
     """Other seeds, learning rates and lengths; one ends early and one fails; in float64 to 1e-10."""
-    runs = [a_run(seed=3), a_run(seed=4, learning_rate=3e-3), a_run(seed=5, epochs=1), a_run(seed=6, learning_rate=1e300)]
+    runs = [
+        a_run(seed=3),
+        a_run(seed=4, learning_rate=3e-3),
+        a_run(seed=5, epochs=1),
+        a_run(seed=6, learning_rate=1e300),
+    ]
     model = engine_model("llama")
     adapter = build(method, model.module, seeds=[run.seed for run in runs], **settings(method))
     together = train(model, adapter, runs)

@@ -8,7 +8,16 @@ from transformers import Trainer, TrainingArguments, get_cosine_schedule_with_wa
 from peftbench.engine.optimizer import learning_rate
 from peftbench.engine.train import TrainingRun, train
 from peftbench.records import TrainingConfig
-from tests.oracle import SMALL, build, disturb, engine_model, float64_throughout, peft_model, some_samples, stock_model
+from tests.oracle import (
+    SMALL,
+    build,
+    disturb,
+    engine_model,
+    float64_throughout,
+    peft_model,
+    some_samples,
+    stock_model,
+)
 
 # A large decay and a small clip, so that a wrong decay group or a missing clip would show at once.
 CONFIG = TrainingConfig(epochs=1, learning_rate=1e-2, weight_decay=0.1, max_grad_norm=0.3, validations=4)
@@ -37,7 +46,9 @@ def trainer_weights(wrapped, batches, folder):
         return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
     rows = [
-        {"ids": [*s.prompt, *s.answer], "labels": [-100] * len(s.prompt) + list(s.answer)} for b in batches for s in b
+        {"ids": [*s.prompt, *s.answer], "labels": [-100] * len(s.prompt) + list(s.answer)}
+        for b in batches
+        for s in b
     ]
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -93,7 +104,9 @@ def test_learning_rates_equal_those_of_transformers():
     optimizer = torch.optim.SGD([parameter], lr=0.25)
     schedule = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=7, num_training_steps=61)
     for step in range(61):
-        assert learning_rate(step, peak=0.25, total=61, warmup=7) == pytest.approx(schedule.get_last_lr()[0], abs=1e-15)
+        assert learning_rate(step, peak=0.25, total=61, warmup=7) == pytest.approx(
+            schedule.get_last_lr()[0], abs=1e-15
+        )
         optimizer.step()
         schedule.step()
     assert learning_rate(0, peak=1.0, total=10, warmup=0) == 1.0

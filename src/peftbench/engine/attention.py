@@ -102,6 +102,8 @@ def stream_attention(
     Returns (R, T, heads, width). Raises `ConfigError` for a kind of attention that is not known here.
     """
     strange = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
+    if sliding_window is None and _is_windowed(module):
+        strange.append("a sliding window that it does not pass on")
     if strange or dropout or attention_mask is not None or not getattr(module, "is_causal", True):
         what = ", ".join(strange) or ("dropout" if dropout else "a mask that is not causal")
         raise ConfigError(
@@ -112,6 +114,11 @@ def stream_attention(
     if layout.stream is None:
         return _one_token(module, query, key, value, layout, special), None
     return _stream(module, query, key, value, layout, layout.stream, special), None
+
+
+def _is_windowed(module: Any) -> bool:
+    kinds = getattr(getattr(module, "config", None), "layer_types", None)
+    return kinds is not None and kinds[module.layer_idx] == "sliding_attention"
 
 
 def _stream(

@@ -25,7 +25,7 @@ from transformers import (
 )
 from transformers import logging as transformers_logging
 
-from peftbench.engine.model import LanguageModel, check_packing
+from peftbench.engine.model import LanguageModel, packable
 from peftbench.errors import ConfigError, DataError
 
 DTYPES = {
@@ -73,9 +73,7 @@ def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
         module = AutoModelForCausalLM.from_pretrained(
             path, revision=revision, dtype=DTYPES[where.dtype], use_safetensors=True, trust_remote_code=False
         )
-    model = LanguageModel(module.to(where.device))
-    check_packing(model)
-    return model
+    return packable(module.to(where.device).eval())
 
 
 def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:

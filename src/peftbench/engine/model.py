@@ -104,21 +104,37 @@ class LanguageModel:
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._rows)[None], *args[1:])
 
 
-@torch.no_grad()
-def check_packing(model: LanguageModel) -> None:
-    """Refuse a model whose samples see one another in a packed stream.
+PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 
-    Two samples are run together and alone. Attention obeys the layout; blocks that mix tokens by other means
-    (state-space, recurrent, convolution) do not, and are found here whatever they are called.
+
+@torch.no_grad()
+def packable(module: PreTrainedModel) -> LanguageModel:
+    """The model in the engine, if packing gives what the model itself gives; raises `ConfigError` if not.
+
+    Kinds of layers that mix tokens other than by plain or windowed attention are refused by name. What has no
+    name is found by a probe: two samples in one stream against each of them alone in the unchanged model.
     """
-    vocabulary = int(model.config.vocab_size)
-    first = Sample(tuple(i % vocabulary for i in (3, 8, 5, 9)), (7 % vocabulary,))
-    second = Sample(tuple(i % vocabulary for i in (6, 2, 4)), (5 % vocabulary,))
-    together = model.logits(pack([[first, second]], device=model.device), None)[0, 1].float()
-    alone = model.logits(pack([[second]], device=model.device), None)[0, 0].float()
-    tolerance = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
-    if not torch.allclose(together, alone, rtol=tolerance, atol=tolerance * float(alone.abs().max())):
-        raise ConfigError(
-            f"{type(model.module).__name__} cannot be packed: its blocks mix tokens other than by attention, so "
-            "samples of one batch would see one another; use a model whose blocks mix tokens by attention alone"
-        )
+    kind = type(module).__name__
+    layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
+    mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
+    if layers or mixers:
+        raise ConfigError(_cannot_be_packed(kind, f"it has {', '.join(sorted(layers | mixers))} layers"))
+    vocabulary = int(module.config.get_text_config().vocab_size)
+    samples = [Sample(tuple(i % vocabulary for i in ids), (1,)) for ids in ((3, 8, 5, 9), (6, 2, 4))]
+    alone = []
+    for sample in samples:
+        ids = torch.tensor([sample.prompt], device=module.device)
+        alone.append(module(input_ids=ids, use_cache=False).logits[0, -1].float())
+    model = LanguageModel(module)
+    together = model.logits(pack([samples], device=model.device), None)[0].float()
+    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    for ours, theirs in zip(together, alone, strict=True):
+        if not torch.allclose(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max())):
+            raise ConfigError(_cannot_be_packed(kind, "its own logits differ from those of a packed stream"))
+    return model
+
+
+def _cannot_be_packed(kind: str, why: str) -> str:
+    return (
+        f"{kind} cannot be packed: {why}; use a model whose blocks mix tokens by plain or windowed attention alone"
+    )
