@@ -91,14 +91,7 @@ def read_yaml(file: Path) -> Source:
     text = _text(file)
     source = Source(file.name)
     try:
-        yaml = YAML(typ="safe", pure=True)
-        for event in yaml.parse(text):
-            if getattr(event, "anchor", None) is not None:
-                mark = event.start_mark
-                raise ConfigError(
-                    f"{file.name}:{mark.line + 1}:{mark.column + 1}: anchors and aliases are not allowed; "
-                    "write the value where it is used"
-                )
+        _check_events(text, file.name)
         nodes = list(YAML(typ="safe", pure=True).compose_all(text))
     except MarkedYAMLError as error:
         mark = error.problem_mark
@@ -117,6 +110,19 @@ def read_yaml(file: Path) -> Source:
     if source.problems:
         raise ConfigError(source.problems)
     return source
+
+
+def _check_events(text: str, name: str) -> None:
+    """Refuse anchors, and nesting so deep that it could only be meant to hurt, before anything is built."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if getattr(event, "anchor", None) is not None:
+            place = f"{name}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+            raise ConfigError(f"{place}: anchors and aliases are not allowed; write the value where it is used")
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") - kind.endswith("EndEvent")
+        if depth > DEEPEST:
+            raise ConfigError(f"{name}: nested deeper than {DEEPEST} levels; a configuration is flatter")
 
 
 def _text(file: Path) -> str:
@@ -142,8 +148,6 @@ def _text(file: Path) -> str:
 
 def _plain(node: Node, source: Source, path: Path_) -> Any:
     """Plain data of a node; notes places, and keys that stand twice."""
-    if len(path) > DEEPEST:
-        raise ConfigError(f"{source.name}: nested deeper than {DEEPEST} levels; a configuration is flatter")
     if isinstance(node, MappingNode):
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
