@@ -1,7 +1,7 @@
-"""A dataset hub on the loopback interface, for tests of downloads.
+"""A hub of datasets and models on the loopback interface, for tests of downloads.
 
 It speaks as much of the Hugging Face hub's HTTP interface as `huggingface_hub` and `datasets` use to read a
-dataset: repository facts, tree listing, path facts, and files with ETag, size and ranges. Repositories are plain
+repository: its facts, tree listing, path facts, and files with ETag, size and ranges. Repositories are plain
 dictionaries; faults (refusals, cut connections, commits taken away) are set on the server while it runs.
 """
 
@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 @dataclass
 class Repository:
-    """Commits of one dataset, each a mapping of file paths to bytes; `main` names one of them."""
+    """Commits of one repository, each a mapping of file paths to bytes; `main` names one of them."""
 
     main: str
     commits: dict[str, dict[str, bytes]]
@@ -94,10 +94,12 @@ class _Handler(BaseHTTPRequestHandler):
             if self.hub.refusal is not None:
                 raise _Refused(*self.hub.refusal)
             parts = unquote(url.path).strip("/").split("/")
-            if parts[:2] == ["api", "datasets"]:
+            if parts[0] == "api" and parts[1] in ("datasets", "models"):
                 self._facts(parts[2:], body)
             elif parts[0] == "datasets" and parts[3] == "resolve":
                 self._file("/".join(parts[1:3]), parts[4], "/".join(parts[5:]))
+            elif len(parts) > 4 and parts[2] == "resolve":  # a model
+                self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
             else:
                 raise _Refused(404, "EntryNotFound")
         except _Refused as refused:

@@ -3,8 +3,13 @@
 The public names are loaded when first used, so that importing the package costs nothing.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Libraries read these when they are imported; they report nothing of this process to anyone.
+for _switch in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    os.environ.setdefault(_switch, "1")
 
 if TYPE_CHECKING:
     from peftbench.errors import ConfigError, DataError, PeftBenchError, RunFailed, UnknownName

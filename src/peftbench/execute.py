@@ -27,7 +27,7 @@ from peftbench.identity import eval_id, train_id
 from peftbench.methods import build_adapter, load_adapter
 from peftbench.methods.specs import methods
 from peftbench.observer import Observer
-from peftbench.provenance import provenance, silence_telemetry
+from peftbench.provenance import provenance
 from peftbench.records import EvalRecord, RunConfig, RunResult, TrainRecord
 from peftbench.schema import Example, Frozen, MethodSpec, Prompt
 from peftbench.scoring import as_record, score_both
@@ -116,7 +116,6 @@ class _Plan:
 def _plan(
     config: RunConfig, rows: Rows | None, observer: Observer, *, test: bool = True, folder: RunFolder | None = None
 ) -> _Plan:
-    silence_telemetry()
     threads(config.threads)
     # The precision is part of what a run is, the device is not: a run of a GPU can be evaluated on a CPU.
     config = config.model_copy(update={"dtype": _where(config).dtype})
@@ -164,7 +163,6 @@ def _where(config: RunConfig) -> Where:
 
 
 def _load_base(config: RunConfig, observer: Observer) -> Base:
-    silence_telemetry()
     observer.phase("loading the model")
     base = load_base(config.model, config.model_revision, _where(config))
     if not base.chat.has_template:

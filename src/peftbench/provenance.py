@@ -1,6 +1,5 @@
 """What a number was made with: versions, commit, device, threads, time. Nothing is sent anywhere."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -21,12 +20,6 @@ PACKAGES = (
     "pyarrow",
     "tree-sitter",
 )
-
-
-def silence_telemetry() -> None:
-    """Tell the libraries to report nothing about this process to anyone; call before they are imported."""
-    for name in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK", "DISABLE_TELEMETRY"):
-        os.environ.setdefault(name, "1")
 
 
 def provenance(device: str, threads: int) -> Provenance:

@@ -6,7 +6,6 @@ something goes wrong. Nothing is uploaded and no file of a repository is ever ru
 """
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,8 +37,6 @@ def fetch(source: HubSource, split: str) -> tuple[str, list[HubFile]]:
             f"split {split!r} has no files in {source.repository}, expected one of {', '.join(source.files)}; "
             "allow_partial does not help for a split that is absent"
         )
-    # Set before the first import, which reads it.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub  # noqa: F401
     except ImportError as error:

@@ -150,18 +150,18 @@ def explained(path: str) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     try:
         yield
-    except hub.GatedRepoError as error:
-        raise DataError(
-            f"model {path!r} is gated: accept its terms on its hub page and give a token by HF_TOKEN"
-        ) from error
-    except (hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
-        raise DataError(
-            f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token by "
-            "HF_TOKEN"
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"a configuration file of model {path!r} is not JSON: {error}") from error
     except (OSError, ValueError, KeyError) as error:
+        # The loader wraps what the hub answered; that is the reason to tell.
+        reasons = [error, error.__cause__, getattr(error.__cause__, "__cause__", None)]
+        if any(isinstance(reason, hub.GatedRepoError) for reason in reasons):
+            raise DataError(
+                f"model {path!r} is gated: accept its terms on its hub page and give a token by HF_TOKEN"
+            ) from error
+        if any(isinstance(reason, hub.RepositoryNotFoundError | hub.RevisionNotFoundError) for reason in reasons):
+            raise DataError(
+                f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token by "
+                "HF_TOKEN"
+            ) from error
         raise ConfigError(f"model {path!r} cannot be loaded: {_first_line(error)}{_hint(path, error)}") from error
 
 

@@ -1,0 +1,107 @@
+"""Paired timing: variants take turns in one process, and only ratios of neighbours count."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times cheaper ours is than the peer, from pairs of neighbours."""
+
+    median: float
+    low: float
+    high: float
+    """Ends of the middle half of the pairs' ratios."""
+    pairs: int
+    seconds_ours: float
+    seconds_theirs: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}, {self.high:.2f}] n={self.pairs}"
+
+
+def interleaved(
+    ours: Callable[[], None], theirs: Callable[[], None], *, rounds: int, warmup: int = 2, sync: bool = False
+) -> Ratio:
+    """Time `theirs` and `ours` in turn, the order changing every round; medians of the pairs' ratios."""
+    mine: list[float] = []
+    other: list[float] = []
+    for number in range(warmup + rounds):
+        order = ((ours, mine), (theirs, other)) if number % 2 else ((theirs, other), (ours, mine))
+        for call, times in order:
+            times.append(timed(call, sync=sync))
+    mine, other = mine[warmup:], other[warmup:]
+    ratios = sorted(b / a for a, b in zip(mine, other, strict=True))
+    quarters = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
+    return Ratio(
+        median=statistics.median(ratios),
+        low=quarters[0],
+        high=quarters[2],
+        pairs=rounds,
+        seconds_ours=statistics.median(mine),
+        seconds_theirs=statistics.median(other),
+    )
+
+
+def timed(call: Callable[[], None], *, sync: bool = False) -> float:
+    """Seconds of one call: processor time of the process on a CPU, wall time where a device has to be waited for."""
+    if sync:
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        return time.perf_counter() - begun
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
+
+
+def matmul_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of a large matrix product here, the median of seven."""
+    size = 2048 if device == "cpu" else 8192
+    a, b = torch.randn(size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
+    times = [timed(lambda: torch.mm(a, b), sync=device != "cpu") for _ in range(9)]
+    return 2 * size**3 / statistics.median(times[2:])
+
+
+def peak_bytes(call: Callable[[], None]) -> int:
+    """Most bytes of tensors alive at once during a call beyond those before it, counted by torch's allocator."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        call()
+    live = peak = 0
+    for event in sorted(_memory_events(profile), key=lambda each: each[0]):
+        live += event[1]
+        peak = max(peak, live)
+    return peak
+
+
+def _memory_events(profile: Any) -> Sequence[tuple[int, int]]:
+    """(time, bytes) of every allocation and release."""
+    return [
+        (event.start_ns(), event.nbytes())
+        for event in profile.profiler.kineto_results.events()
+        if event.name() == "[memory]"
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """What a result has to say of where it comes from."""
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": f"{platform.machine()} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
+        "threads": torch.get_num_threads(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft", "peftbench")},
+    }
