@@ -72,7 +72,7 @@ def matmul_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> floa
 
 
 def peak_bytes(call: Callable[[], None]) -> int:
-    """Most bytes of tensors alive at once during a call beyond those before it, counted by torch's allocator."""
+    """Most bytes of tensors alive at once during a call, beyond those before it, by the allocator."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

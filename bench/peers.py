@@ -96,7 +96,7 @@ class TrainerPeer:
         class Turns(TrainerCallback):
             """Hands the turn back after each update."""
 
-            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+            def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> Any:
                 peer._done.release()
                 peer._go.acquire()
                 control.should_training_stop = peer._stop

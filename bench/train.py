@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def measure(
 @contextlib.contextmanager
 def quiet() -> Any:
     """Trainer's log lines go nowhere."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 

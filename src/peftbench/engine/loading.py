@@ -153,14 +153,15 @@ def explained(path: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError) as error:
         # The loader wraps what the hub answered; that is the reason to tell.
         reasons = [error, error.__cause__, getattr(error.__cause__, "__cause__", None)]
+        unknown = (hub.RepositoryNotFoundError, hub.RevisionNotFoundError)
         if any(isinstance(reason, hub.GatedRepoError) for reason in reasons):
             raise DataError(
                 f"model {path!r} is gated: accept its terms on its hub page and give a token by HF_TOKEN"
             ) from error
-        if any(isinstance(reason, hub.RepositoryNotFoundError | hub.RevisionNotFoundError) for reason in reasons):
+        if any(isinstance(reason, unknown) for reason in reasons):
             raise DataError(
-                f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token by "
-                "HF_TOKEN"
+                f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token "
+                "by HF_TOKEN"
             ) from error
         raise ConfigError(f"model {path!r} cannot be loaded: {_first_line(error)}{_hint(path, error)}") from error
 
