@@ -51,7 +51,7 @@ def interleaved(
 
 
 def timed(call: Callable[[], None], *, sync: bool = False) -> float:
-    """Seconds of one call: processor time of the process on a CPU, wall time where a device has to be waited for."""
+    """Most bytes of tensors alive at once during a call beyond those before it, as the allocator counts."""
     if sync:
         torch.cuda.synchronize()
         begun = time.perf_counter()
