@@ -71,21 +71,34 @@ def matmul_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> floa
     return 2 * size**3 / statistics.median(times[2:])
 
 
-def peak_bytes(call: Callable[[], None]) -> int:
-    """Most bytes of tensors alive at once during a call, beyond those before it, by the allocator."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        call()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        call()
-    live = peak = 0
-    for event in sorted(_memory_events(profile), key=lambda each: each[0]):
-        live += event[1]
-        peak = max(peak, live)
-    return peak
+class Peak:
+    """Most bytes of tensors alive at once inside the context beyond those before it, as the allocator counts.
+
+    On a CPU it sees the thread that enters it alone.
+    """
+
+    bytes = 0
+
+    def __enter__(self) -> "Peak":
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            cpu = torch.profiler.ProfilerActivity.CPU
+            self._profile = torch.profiler.profile(activities=[cpu], profile_memory=True)
+            self._profile.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if torch.cuda.is_available():
+            self.bytes = torch.cuda.max_memory_allocated() - self._before
+            return
+        self._profile.__exit__(*error)
+        live = 0
+        for _, change in sorted(_memory_events(self._profile)):
+            live += change
+            self.bytes = max(self.bytes, live)
 
 
 def _memory_events(profile: Any) -> Sequence[tuple[int, int]]:

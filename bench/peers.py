@@ -13,6 +13,7 @@ import peft
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
+from bench.pairs import Peak
 from peftbench.engine.pack import Sample
 
 PAD_TO = 8
@@ -90,13 +91,23 @@ class TrainerPeer:
         )
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._stop = False
+        self._peak: Peak | None = None
+        self.peak_bytes = 0
         self._failure: BaseException | None = None
         peer = self
 
         class Turns(TrainerCallback):
             """Hands the turn back after each update."""
 
+            def on_step_begin(self, _args: Any, _state: Any, control: Any, **_: Any) -> Any:
+                if peer._peak is not None:
+                    peer._peak.__enter__()
+                return control
+
             def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> Any:
+                if peer._peak is not None:
+                    peer._peak.__exit__(None, None, None)
+                    peer.peak_bytes, peer._peak = peer._peak.bytes, None
                 peer._done.release()
                 peer._go.acquire()
                 control.should_training_stop = peer._stop
@@ -118,6 +129,12 @@ class TrainerPeer:
         self._done.acquire()
         if self._failure is not None:
             raise self._failure
+
+    def measure_peak(self) -> int:
+        """Peak memory of one more update, in bytes beyond what was in use before it."""
+        self._peak = Peak()
+        self.step()
+        return self.peak_bytes
 
     def close(self) -> None:
         """Let the training end."""

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-from bench.pairs import interleaved, machine, matmul_peak, peak_bytes
+from bench.pairs import Peak, interleaved, machine, matmul_peak
 from bench.peers import TrainerPeer
 from bench.workloads import BATCH, SIZES, WORKLOADS, model_of, samples_of, useful_flops
 from peftbench.engine.model import LanguageModel
-from peftbench.engine.train import Stepper, TrainingRun
+from peftbench.engine.runs import TrainingRun
+from peftbench.engine.train import Group
 from peftbench.methods import build_adapter
 from peftbench.methods.specs import methods
 from peftbench.records import TrainingConfig
@@ -52,7 +53,7 @@ def measure(
     config = TrainingConfig(epochs=1)
     group = [TrainingRun(seed, tuple(samples), (), config) for seed in range(runs)]
     adapter = build_adapter(spec, model.module, settings, range(runs))
-    stepper = Stepper(model, adapter, group)
+    ours = Group(model, adapter, group)
     batches = [group[0].batch(step) for step in range(steps)]
     found: dict[str, Any] = {
         "workload": workload,
@@ -61,8 +62,8 @@ def measure(
         "method": method,
         "dropout": dropout,
         "runs": runs,
-        "shared_tokens": len(stepper.shared),
-        "shares": stepper.share,
+        "shared_tokens": len(ours.shared),
+        "shares": ours.share,
     }
     for name, checkpointing in (("trainer", False), ("checkpointing", True)):
         if checkpointing and method == "prefix_tuning":
@@ -76,18 +77,20 @@ def measure(
             checkpointing=checkpointing,
             bf16=cuda,
         )
-        with stepper.attached(), quiet():
-            ratio = interleaved(stepper.update, peer.step, rounds=rounds, sync=cuda)
+        with adapter.attached(), quiet():
+            ratio = interleaved(ours.update, peer.step, rounds=rounds, sync=cuda)
             found[f"ratio_vs_{name}"] = ratio.median * runs
             found[f"ratio_vs_{name}_middle_half"] = [ratio.low * runs, ratio.high * runs]
             if not checkpointing:
                 found["pairs"] = ratio.pairs
                 found["seconds"] = ratio.seconds_ours
                 found["trainer_seconds"] = ratio.seconds_theirs
-                found["peak_bytes"] = peak_bytes(stepper.update)
-                found["trainer_peak_bytes"] = peak_bytes(peer.step)
+                with Peak() as peak_memory:
+                    ours.update()
+                found["peak_bytes"] = peak_memory.bytes
+                found["trainer_peak_bytes"] = peer.measure_peak()
         peer.close()
-        stepper.rewind()
+        ours.outcomes[0].step = 0
     peak = matmul_peak(device, dtype)
     useful = sum(useful_flops(model.module, batch, adapter.embedded_tokens) for batch in batches) / len(batches)
     found["matmul_peak_flops"] = peak

@@ -117,9 +117,14 @@ class LineObserver(Observer):
 
     def __init__(self, out: TextIO) -> None:
         self.out = out
+        self.labels: Sequence[str] = ()
         self.noted: set[str] = set()
         self.done = 0
         self._begin("", None)
+
+    def runs(self, labels: Sequence[str]) -> None:
+        """Keep the names of the runs for the lines about them, if there are several."""
+        self.labels = labels if len(labels) > 1 else ()
 
     def phase(self, name: str, total: int | None = None) -> None:
         """Say what begins."""
@@ -140,15 +145,17 @@ class LineObserver(Observer):
 
     def point(self, run: int, point: CurvePoint) -> None:
         """Say what a validation gave."""
-        self._line(
-            f"step {point.step}: training loss {point.train_loss:.4f}, validation loss {point.validation_loss:.4f}"
-        )
+        losses = f"training loss {point.train_loss:.4f}, validation loss {point.validation_loss:.4f}"
+        self._line(f"{self._of(run)}step {point.step}: {losses}")
 
     def note(self, run: int, text: str) -> None:
         """Say what the user should know."""
         if text not in self.noted:
             self.noted.add(text)
             self._line(shown(text))
+
+    def _of(self, run: int) -> str:
+        return f"{self.labels[run]}, " if self.labels else ""
 
     def _begin(self, name: str, total: int | None) -> None:
         self.name, self.total, self.done, self.resumed_at = name, total, 0, 0

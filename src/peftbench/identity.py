@@ -1,6 +1,7 @@
 """Ids of runs: a hash of what can change the weights, and one of what can change the predictions.
 
-Paths, devices, threads and batching are not part of an id. Settings equal to their default are left out, so
+Paths, devices, threads, batching and what is computed together are not part of an id. Settings
+equal to their default are left out, so
 that a new setting with a default does not rename the runs that came before it.
 """
 
@@ -9,7 +10,7 @@ import json
 from typing import Any
 
 from peftbench.records import RunConfig
-from peftbench.schema import DataFacts, DatasetSpec, MethodSpec
+from peftbench.schema import DataFacts, DatasetSpec, Frozen, MethodSpec
 
 IDENTITY_VERSION = 1
 """Raised when the engine changes what a run with the same settings gives."""
@@ -36,9 +37,15 @@ def train_id(
     }
     if method.build is None:
         return content_id({**common, "max_tokens": training.get("max_tokens")})
+    if config.engine.shared_prefix == "always" and _has_dropout(config.method.settings_for(method)):
+        training["shared_prefix"] = "always"  # one draw for all samples: another training
     rows = [data.splits["train"].sha256, data.splits["validation"].sha256]
     settings = config.method.without_defaults(method).settings
     return content_id({**common, "settings": settings, "seed": config.seed, "training": training, "rows": rows})
+
+
+def _has_dropout(settings: Frozen) -> bool:
+    return any(name.endswith("dropout") and value for name, value in settings.model_dump().items())
 
 
 def eval_id(train: str, *, test_sha256: str, max_new_tokens: int) -> str:

@@ -1,10 +1,15 @@
 """Who is told what a run is doing. The base class does nothing; the command line draws bars or prints lines."""
 
+from collections.abc import Sequence
+
 from peftbench.records import CurvePoint
 
 
 class Observer:
     """Told of progress; a subclass overrides what it wants to hear. Runs are numbered as they were given."""
+
+    def runs(self, labels: Sequence[str]) -> None:
+        """These runs are going to be made; they are numbered in this order from here on."""
 
     def phase(self, name: str, total: int | None = None) -> None:
         """A part begins, such as `training` or `predicting`, with its number of steps where that is known."""
@@ -20,3 +25,22 @@ class Observer:
 
     def note(self, run: int, text: str) -> None:
         """Something that the user should know."""
+
+
+class Part(Observer):
+    """Some of the runs under numbers of their own, told on to another observer under its numbers."""
+
+    def __init__(self, whole: Observer, numbers: Sequence[int]) -> None:
+        self.whole, self.numbers = whole, numbers
+
+    def step(self, run: int, step: int, steps: int, loss: float) -> None:
+        """One update was made."""
+        self.whole.step(self.numbers[run], step, steps, loss)
+
+    def point(self, run: int, point: CurvePoint) -> None:
+        """One validation was made."""
+        self.whole.point(self.numbers[run], point)
+
+    def note(self, run: int, text: str) -> None:
+        """Something that the user should know."""
+        self.whole.note(self.numbers[run], text)

@@ -47,6 +47,25 @@ class TrainingConfig(Frozen):
     """Most tokens of prompt, answer and virtual tokens together; the model's context if that is shorter."""
 
 
+SharedPrefix = Literal["auto", "never", "always"]
+
+
+class EngineConfig(Frozen):
+    """How a run is computed: what it costs, not what comes out of it. Not part of a run's id.
+
+    One exception: `shared_prefix: always` where it is not exact is another training, and another id.
+    """
+
+    shared_prefix: SharedPrefix = "auto"
+    """Compute what all samples begin with once a step: `auto` where that is exact, without dropout on it."""
+    tokens_per_step: Positive | None = None
+    """Runs are trained together up to so many tokens a step; None takes 1500 on a GPU, 256 on a CPU."""
+    micro_batch_size: Positive | None = None
+    """Samples in one pass; the gradient is that of the whole batch. None takes the batch, halved if it must."""
+    gradient_checkpointing: bool = False
+    """Compute each layer's activations again instead of keeping them: less memory, a third more time."""
+
+
 class EvaluationConfig(Frozen):
     """How a trained adapter is evaluated; the second configuration file."""
 
@@ -56,8 +75,8 @@ class EvaluationConfig(Frozen):
     """A seeded sample of so many test rows; None takes all."""
     max_new_tokens: Positive | None = None
     """Most tokens of an answer; None takes the dataset's own limit."""
-    batch_size: Positive = 16
-    """Prompts at a time; answers do not depend on it."""
+    batch_size: Positive = 32
+    """Prompts at a time, halved where they do not fit; answers do not depend on it."""
 
 
 class RunConfig(Frozen):
@@ -75,6 +94,7 @@ class RunConfig(Frozen):
     """`published` gives the reference implementation's rules back, where they are known."""
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
+    engine: EngineConfig = EngineConfig()
     device: Device = "auto"
     dtype: Dtype = "auto"
     """Precision of the frozen base; adapters are trained in float32."""
@@ -104,13 +124,13 @@ class CurvePoint(Frozen):
     peak_memory_bytes: int | None
     """Largest memory in use since the point before."""
     seconds: float
-    """Training time so far, validation included."""
+    """Training time so far, validation included; of what several runs did together an equal share."""
 
 
 class Failure(Frozen):
     """Why a run ended without a result."""
 
-    reason: Literal["nonfinite", "error"]
+    reason: Literal["nonfinite", "out_of_memory", "error"]
     message: str
     step: int | None
 
@@ -173,7 +193,13 @@ class TrainRecord(Frozen):
     """Parameters stored for use; fewer than trained where an encoder is dropped."""
     adapter_bytes: int | None
     shared_prefix_tokens: int
-    """Tokens at the head of each row that were computed once for all its samples; 0 where that is not exact."""
+    """Tokens at the head of each row that were computed once for all its samples; 0 where none were."""
+    shared_prefix_exact: bool = True
+    """False if they were shared although dropout makes that another procedure (`shared_prefix: always`)."""
+    passes_per_step: int = 1
+    """Into how many passes a step was split, at most; more than asked for where memory ran out."""
+    group_size: int = 1
+    """Most runs that shared a pass with this one, itself included."""
     steps: int
     best_step: int | None
     best_validation_loss: float | None

@@ -145,9 +145,9 @@ def read_record(model: type[M], file: Path) -> M | None:
     return _model(model, file.read_text(encoding="utf-8"), file) if file.is_file() else None
 
 
-def write_record(file: Path, record: TrainRecord | EvalRecord) -> None:
-    """Write a record once; one that is there stays."""
-    if not file.exists():
+def write_record(file: Path, record: TrainRecord | EvalRecord, *, again: bool = False) -> None:
+    """Write a record once; one that is there stays, unless it is to be made `again`."""
+    if again or not file.exists():
         with explained(file):
             write_text(file, record.model_dump_json(indent=1) + "\n")
 

@@ -152,7 +152,8 @@ def test_targets_can_be_named_by_the_ending_of_their_path():
 @pytest.mark.parametrize("method", SMALL)
 def test_trainables_are_float32_under_a_bfloat16_base_and_move(method):
     from peftbench.engine.model import LanguageModel
-    from peftbench.engine.train import TrainingRun, train
+    from peftbench.engine.runs import TrainingRun
+    from peftbench.engine.train import train
     from peftbench.records import TrainingConfig
     from tests.oracle import some_samples
 

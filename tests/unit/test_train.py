@@ -10,7 +10,8 @@ import torch
 
 from peftbench.engine import checkpoint
 from peftbench.engine.loss import mean_of_batch_means, token_mean, validation_losses
-from peftbench.engine.train import TrainingRun, train
+from peftbench.engine.runs import TrainingRun
+from peftbench.engine.train import train
 from peftbench.errors import ConfigError
 from peftbench.observer import Observer
 from peftbench.records import TrainingConfig
@@ -203,7 +204,7 @@ def test_validation_of_runs_with_different_rows_gives_each_its_own():
 
 @pytest.mark.parametrize("bad_step", [1, 5])
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(bad_step, monkeypatch):
-    from peftbench.engine import train as module
+    from peftbench.engine import step as module
 
     real, calls = module.sample_losses, []
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from transformers import Trainer, TrainingArguments, get_cosine_schedule_with_warmup
 
 from peftbench.engine.optimizer import learning_rate
-from peftbench.engine.train import TrainingRun, train
+from peftbench.engine.runs import TrainingRun
+from peftbench.engine.train import train
 from peftbench.records import TrainingConfig
 from tests.oracle import (
     SMALL,

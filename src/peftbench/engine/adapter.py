@@ -24,7 +24,9 @@ __all__ = [
     "Heads",
     "Initial",
     "Noise",
+    "RunNoise",
     "Target",
+    "dropped",
     "features",
     "find_norms",
     "find_targets",
@@ -45,19 +47,39 @@ def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> to
 
 
 @dataclass(frozen=True)
-class Noise:
-    """Dropout of one training step: for each run a random stream of its own and its number of tokens."""
+class RunNoise:
+    """Dropout of one run in one step.
 
-    generators: Sequence[torch.Generator]
-    tokens: Sequence[int]
-    """Stream tokens of each run; padding behind them is never drawn for, so grouping changes nothing."""
+    What is drawn is a function of `seed`, `step` and the place where it is used, for all tokens of the step at
+    once. So a part of the step, a second pass over it, and a step in a group draw what the whole would.
+    """
 
-    def dropout(self, x: Tensor, probability: float) -> Tensor:
-        """`x` of shape (runs, tokens, width) with entries zeroed and the rest scaled up."""
-        keep = torch.ones_like(x)
-        for run, (source, tokens) in enumerate(zip(self.generators, self.tokens, strict=True)):
-            keep[run, :tokens].bernoulli_(1 - probability, generator=source)
-        return x * keep / (1 - probability)
+    seed: int
+    step: int
+    tokens: int
+    """Tokens of the whole step."""
+    spans: tuple[tuple[int, int], ...]
+    """Which of them a pass holds, as ranges, in order."""
+
+    def generator(self, place: str, device: torch.device) -> torch.Generator:
+        """The random stream of one place."""
+        return generator(self.seed, f"dropout/{self.step}/{place}", device)
+
+
+Noise = Sequence[RunNoise]
+"""Dropout of one pass, for each run."""
+
+
+def dropped(x: Tensor, probability: float, noise: Noise, place: str) -> Tensor:
+    """`x` of shape (runs, tokens, width) with entries zeroed and the rest scaled up; padding is left alone."""
+    keep = torch.ones_like(x)
+    for run, each in enumerate(noise):
+        source = each.generator(place, x.device)
+        whole = torch.empty(each.tokens, x.shape[-1], dtype=x.dtype, device=x.device)
+        whole.bernoulli_(1 - probability, generator=source)
+        held = torch.cat([whole[start:end] for start, end in each.spans])
+        keep[run, : len(held)] = held
+    return x * keep / (1 - probability)
 
 
 @dataclass(frozen=True)
@@ -135,6 +157,14 @@ class Adapter:
         """
         return True
 
+    def members(self) -> list["Adapter"]:
+        """The adapters that this one is made of, in the order of their runs: itself."""
+        return [self]
+
+    def hear(self, noise: Noise | None) -> None:
+        """Train the next pass with this dropout; None for none."""
+        self.noise = noise
+
     def deployed(self, run: int) -> "Adapter":
         """The adapter of one run as it is used for prediction; encoders of soft prompts are run once here."""
         return self.select([run])
@@ -155,6 +185,10 @@ class Adapter:
         return adapter.deployed(0)
 
     # -- what the engine calls ---------------------------------------------------------------------------
+
+    def mixes_with(self, other: "Adapter") -> bool:
+        """Whether the two can be in one pass: the rows of a stream begin at one position."""
+        return (self.virtual_tokens, self.embedded_tokens) == (other.virtual_tokens, other.embedded_tokens)
 
     @contextmanager
     def attached(self) -> Iterator[None]:

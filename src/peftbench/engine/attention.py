@@ -68,14 +68,20 @@ class Cache:
         self.layers = {layer: (k[samples], v[samples]) for layer, (k, v) in self.layers.items()}
 
 
+KeysAndValues = Sequence[tuple[Tensor, Tensor]]
+"""Of each layer, each (runs, heads, tokens, width)."""
+
+
 @dataclass
 class Layout:
     """What the attention function has to know of a forward pass; passed through the model as an argument."""
 
     stream: Stream | None
     """The packed stream; None while one token a sample is generated."""
-    prefix: Sequence[tuple[Tensor, Tensor]] | None = None
-    """Keys and values of the adapter's prefix for each layer, (runs, heads, virtual tokens, width)."""
+    prefix: KeysAndValues | None = None
+    """What stands before the stream: the adapter's prefix, or all that was kept from an earlier pass."""
+    captured: dict[int, tuple[Tensor, Tensor]] | None = None
+    """Filled with keys and values of all that stands before the samples: prefix and shared tokens."""
     cache: Cache | None = None
     """Filled by a pass over a stream of one row, read and extended by generation."""
     positions: Tensor | None = None
@@ -138,6 +144,8 @@ def _stream(
         before_key = torch.cat([prefix_key, before_key], dim=2)
         before_value = torch.cat([prefix_value, before_value], dim=2)
     before = before_key.shape[2]
+    if layout.captured is not None:
+        layout.captured[module.layer_idx] = (before_key, before_value)
 
     own_key, own_value = own(key), own(value)
     if before:

@@ -4,13 +4,14 @@ Prompts are sorted by length and run through packed streams; answers grow one to
 and values. Results come back in the order given and do not depend on how prompts were batched.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from peftbench.engine import memory
 from peftbench.engine.adapter import Adapter
-from peftbench.engine.attention import Cache
+from peftbench.engine.attention import Cache, KeysAndValues
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample, pack
 
@@ -42,15 +43,22 @@ def generate(
     """The most likely continuation of each prompt, token by token, until a stop token or the limit.
 
     `adapter` must be attached, with one run and no dropout. `shared` are tokens that every prompt begins with;
-    each batch computes them once. A prompt that fills the model's context stops there.
+    their keys and values are computed once. A prompt that fills the model's context stops there. Batches are of
+    at most `batch_size` prompts, fewer where memory runs out.
     """
+    kept = model.keep(shared, adapter)
+    # The longest first: if a batch does not fit into memory, that is known at once.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     results: dict[int, Generated] = {}
-    for batch in _by_length(prompts, batch_size):
-        answers = _generate_batch(
-            model, adapter, [prompts[i] for i in batch], max_new_tokens, stop_ids, tuple(shared)
-        )
-        results.update(zip(batch, answers, strict=True))
-        progress(len(batch))
+
+    def answers(size: int) -> list[Generated]:
+        batch = [prompts[i] for i in order[len(results) :][:size]]
+        return _generate_batch(model, adapter, batch, max_new_tokens, stop_ids, tuple(shared), kept)
+
+    while len(results) < len(prompts):
+        found, batch_size = memory.halving(answers, batch_size, model.device)
+        results.update(zip(order[len(results) :], found, strict=False))
+        progress(len(found))
     return [results[i] for i in range(len(prompts))]
 
 
@@ -61,19 +69,21 @@ def _generate_batch(
     max_new_tokens: int,
     stop_ids: frozenset[int],
     shared: tuple[int, ...],
+    kept: KeysAndValues | None,
 ) -> list[Generated]:
     virtual = adapter.virtual_tokens if adapter else 0
     embedded = adapter.embedded_tokens if adapter else 0
     stream = pack(
         [[Sample(prompt, ()) for prompt in prompts]],
         shared=shared,
+        kept=kept is not None,
         embedded_tokens=embedded,
         first_position=virtual - embedded,
         device=model.device,
     )
     lengths = torch.tensor(stream.own_lengths[0], device=model.device)
     cache = Cache(lengths)
-    logits = model.logits(stream, adapter, cache)[0]  # (samples, vocabulary)
+    logits = model.logits(stream, adapter, kept=kept, cache=cache)[0]  # (samples, vocabulary)
 
     ids: list[list[int]] = [[] for _ in prompts]
     ended = [False] * len(prompts)
@@ -105,10 +115,3 @@ def _generate_batch(
         logits = model.next_logits(tokens, positions, cache)
         positions = positions + 1
     return [Generated(tuple(each), not stop) for each, stop in zip(ids, ended, strict=True)]
-
-
-def _by_length(prompts: Sequence[tuple[int, ...]], size: int) -> Iterator[list[int]]:
-    # The longest first: if a batch does not fit into memory, that is known at once.
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]

@@ -40,6 +40,7 @@ def validation_losses(
     attached and without dropout.
     """
     embedded = adapter.embedded_tokens if adapter else 0
+    kept = model.keep(shared, adapter, len(rows)) if share else None
     results = [[0.0] * len(samples) for samples in rows]
     batches = [list(_batches(samples, max_tokens)) for samples in rows]
     for step in zip_longest(*batches):
@@ -49,11 +50,12 @@ def validation_losses(
             [[samples[i] for i in indices] for samples, indices in zip(rows, chosen, strict=True)],
             shared=shared,
             share=share,
+            kept=kept is not None,
             embedded_tokens=embedded,
             first_position=(adapter.virtual_tokens if adapter else 0) - embedded,
             device=model.device,
         )
-        sums = sample_losses(model.logits(stream, adapter), stream).tolist()
+        sums = sample_losses(model.logits(stream, adapter, kept=kept), stream).tolist()
         for run, indices in enumerate(step):
             for column, i in enumerate(indices or []):
                 results[run][i] = sums[run][column]

@@ -1,15 +1,25 @@
-"""Peak memory of an interval: what torch allocated on a CUDA device, or the resident size of the process.
+"""Memory: the peak of an interval, what to do when it runs out, and layers computed twice to need less.
 
-The two are different things and are recorded under different names; elsewhere the peak is unknown.
+The peak is what torch allocated on a CUDA device, or the resident size of the process: different things,
+recorded under different names; elsewhere it is unknown.
 """
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+import torch.utils.checkpoint
+from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from peftbench.errors import ConfigError
+
+Result = TypeVar("Result")
 MemoryKind = Literal["cuda allocated", "process resident"]
+_RECOMPUTE = partial(torch.utils.checkpoint.checkpoint, use_reentrant=False)
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -38,3 +48,55 @@ def peak_bytes(device: torch.device) -> int | None:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     return None
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Give cached blocks back, so that a smaller attempt finds room in one piece."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def halving(call: Callable[[int], Result], size: int, device: torch.device) -> tuple[Result, int]:
+    """`call(size)`, with half the size whenever memory runs out; returns the size that fitted, too."""
+    while True:
+        try:
+            return call(size), size
+        except RuntimeError as error:
+            if not ran_out(error) or size <= 1:
+                raise
+        release(device)  # outside of the handler, which would keep the tensors of the failed call alive
+        size //= 2
+
+
+@contextmanager
+def recomputing(module: nn.Module, *, on: bool) -> Iterator[None]:
+    """Compute the layers' activations again in the backward pass instead of keeping them.
+
+    Only the layers themselves are put into training mode, so that no dropout of the base begins. Raises
+    `ConfigError` if the model's class does not know how.
+    """
+    if not on:
+        yield
+        return
+    layers = [each for each in module.modules() if isinstance(each, GradientCheckpointingLayer)]
+    if not layers:
+        raise ConfigError(
+            f"{type(module).__name__} does not know gradient checkpointing; set "
+            "engine.gradient_checkpointing=false"
+        )
+    # The layers' own switches, not the model's: those would put a new deprecated name beside an old missing one.
+    switched = {"gradient_checkpointing": True, "training": True, "_gradient_checkpointing_func": _RECOMPUTE}
+    for layer in layers:
+        vars(layer).update(switched)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            for name in ("gradient_checkpointing", "_gradient_checkpointing_func"):
+                del vars(layer)[name]
+            layer.training = False

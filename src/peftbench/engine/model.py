@@ -4,7 +4,7 @@ Logits are computed only where something is predicted: the stream's answer rows 
 output head, and what the family does after it (soft-capping, scaling) stays its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from peftbench.engine.adapter import Adapter
-from peftbench.engine.attention import ATTENTION, Cache, Layout
+from peftbench.engine.attention import ATTENTION, Cache, KeysAndValues, Layout
 from peftbench.engine.pack import Sample, Stream, pack
 from peftbench.errors import ConfigError
 
@@ -56,13 +56,51 @@ class LanguageModel:
         limit = getattr(self.config, "max_position_embeddings", None)
         return int(limit) if limit else None
 
-    def logits(self, stream: Stream, adapter: Adapter | None, cache: Cache | None = None) -> Tensor:
+    def logits(
+        self,
+        stream: Stream,
+        adapter: Adapter | None,
+        *,
+        kept: KeysAndValues | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
         """Logits at the answer positions of each row, (runs, answers, vocabulary).
 
-        The adapter must be attached. With `cache` (one row only) keys and values are kept for `next_logits`.
+        The adapter must be attached. With `kept`, from `keep`, the stream begins after the shared tokens. With
+        `cache` (one row only) keys and values are kept for `next_logits`.
         """
-        layout = Layout(stream, prefix=adapter.prefix() if adapter else None, cache=cache)
-        embeddings = self._embed(stream, adapter.soft_prompt() if adapter else None)
+        layout = Layout(stream, prefix=kept or self._prefix(adapter), cache=cache)
+        return self._logits(stream, layout, adapter.soft_prompt() if adapter and kept is None else None)
+
+    def keep(self, shared: Sequence[int], adapter: Adapter | None, runs: int = 1) -> KeysAndValues | None:
+        """Keys and values of the soft prompt and the shared tokens, for any number of streams; None without any.
+
+        Not for training: gradients do not pass.
+        """
+        if not shared and (adapter is None or adapter.virtual_tokens == 0):
+            return None
+        embedded = adapter.embedded_tokens if adapter else 0
+        one_more = [[Sample((*shared, 0), ())]] * runs  # a stream needs a token of its own
+        virtual = adapter.virtual_tokens if adapter else 0
+        stream = pack(
+            one_more,
+            shared=shared,
+            embedded_tokens=embedded,
+            first_position=virtual - embedded,
+            device=self.device,
+        )
+        captured: dict[int, tuple[Tensor, Tensor]] = {}
+        layout = Layout(stream, prefix=self._prefix(adapter), captured=captured)
+        with torch.no_grad():
+            self._logits(stream, layout, adapter.soft_prompt() if adapter else None)
+        return [captured[layer] for layer in sorted(captured)]
+
+    @staticmethod
+    def _prefix(adapter: Adapter | None) -> KeysAndValues | None:
+        return adapter.prefix() if adapter else None
+
+    def _logits(self, stream: Stream, layout: Layout, soft_prompt: Tensor | None) -> Tensor:
+        embeddings = self._embed(stream, soft_prompt)
         with self._picking(stream.answer_rows):
             logits = self._forward(embeddings, stream.positions, layout)
         return logits.view(stream.runs, -1, logits.shape[-1])

@@ -6,6 +6,7 @@ numbers are those of `torch.optim.AdamW` and `clip_grad_norm_`, run by run.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -13,13 +14,17 @@ from torch import Tensor
 
 from peftbench.engine.adapter import Adapter
 
+# A run's values lie apart from those of the others, so that its norm and its step are one operation; gradients
+# lie as the values do, and torch would have them otherwise.
+warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
+
 
 class AdamW:
     """Decoupled weight decay (Loshchilov and Hutter 2019) over an adapter's runs.
 
     Takes the adapter's tensors over: from here on they are views of `flat` and their gradients accumulate in
     place. Tensors that the adapter added with `decay=False` (biases, norms) are not decayed. `weight_decay` and
-    `max_grad_norm` have one value a run.
+    `max_grad_norm` have one value a run. Where runs of a mixture differ in size, the rest of a row stays zero.
     """
 
     def __init__(
@@ -34,22 +39,31 @@ class AdamW:
         self.weight_decay, self.max_grad_norm = tuple(weight_decay), tuple(max_grad_norm)
         self.betas, self.epsilon = betas, epsilon
         runs, size = adapter.runs, adapter.trainable_params
-        self.flat = torch.empty(runs, size, dtype=adapter.dtype, device=adapter.device)
+        self.flat = torch.zeros(runs, size, dtype=adapter.dtype, device=adapter.device)
         self.grad = torch.zeros_like(self.flat)
         self.first = torch.zeros_like(self.flat)
         self.second = torch.zeros_like(self.flat)
         self.steps = [0] * runs
-        self.decayed = torch.ones(size, dtype=adapter.dtype, device=adapter.device)
-        start = 0
-        for name, tensor in adapter.tensors.items():
-            end = start + tensor[0].numel()
-            view = self.flat[:, start:end].view(tensor.shape)
-            view.copy_(tensor.detach())
-            adapter.tensors[name] = view.requires_grad_()
-            adapter.tensors[name].grad = self.grad[:, start:end].view(tensor.shape)
-            if name in adapter.undecayed:
-                self.decayed[start:end] = 0
-            start = end
+        self.sizes: list[int] = []
+        """Parameters of each run."""
+        self.decayed = torch.ones_like(self.flat)
+        for member in adapter.members():
+            rows = slice(len(self.sizes), len(self.sizes) + member.runs)
+            start = 0
+            for name, tensor in member.tensors.items():
+                columns = slice(start, start + tensor[0].numel())
+                view = self.flat[rows, columns].view(tensor.shape)
+                view.copy_(tensor.detach())
+                member.tensors[name] = view.requires_grad_()
+                member.tensors[name].grad = self.grad[rows, columns].view(tensor.shape)
+                if name in member.undecayed:
+                    self.decayed[rows, columns] = 0
+                start = columns.stop
+            self.sizes += [start] * member.runs
+
+    def clear(self) -> None:
+        """Forget the gradients accumulated so far."""
+        self.grad.zero_()
 
     @torch.no_grad()
     def step(self, learning_rates: Sequence[float]) -> Tensor:
@@ -70,15 +84,20 @@ class AdamW:
         self.grad.zero_()
         return norms
 
+    def values(self, run: int) -> Tensor:
+        """A copy of one run's values, (N,)."""
+        return self.flat[run, : self.sizes[run]].clone()
+
     def state(self, run: int) -> dict[str, Tensor]:
         """Copies of one run's values and moments, each (N,)."""
-        return {name: getattr(self, name)[run].clone() for name in ("flat", "first", "second")}
+        size = self.sizes[run]
+        return {name: getattr(self, name)[run, :size].clone() for name in ("flat", "first", "second")}
 
     @torch.no_grad()
     def load_state(self, run: int, state: dict[str, Tensor], steps: int) -> None:
         """Put back what `state` gave, after `steps` updates."""
         for name in ("flat", "first", "second"):
-            getattr(self, name)[run].copy_(state[name])
+            getattr(self, name)[run, : self.sizes[run]].copy_(state[name])
         self.steps[run] = steps
 
     def _column(self, values: Sequence[float]) -> Tensor:

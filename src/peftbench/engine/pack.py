@@ -84,6 +84,7 @@ def pack(
     *,
     shared: Sequence[int] = (),
     share: bool = True,
+    kept: bool = False,
     embedded_tokens: int = 0,
     first_position: int = 0,
     device: torch.device | str = "cpu",
@@ -91,12 +92,15 @@ def pack(
     """Lay out the samples of each run as one row.
 
     `shared` are the tokens that every prompt begins with. With `share` false they and the soft prompt of
-    `embedded_tokens` virtual tokens are repeated in each sample. `first_position` is where positions start
-    (the length of a key-value prefix). Raises `ValueError` if a prompt does not begin with `shared`.
+    `embedded_tokens` virtual tokens are repeated in each sample; with `kept` they are left out, because keys and
+    values of theirs are there already. `first_position` is where positions start (the length of a key-value
+    prefix). A row may be empty if not all are. Raises `ValueError` if a prompt does not begin with `shared`.
     """
     virtual = [-1 - i for i in range(embedded_tokens)]
-    head = [*virtual, *shared] if share else []
+    share = share or kept
+    head = [*virtual, *shared] if share and not kept else []
     skip = len(shared) if share else 0
+    first_position += embedded_tokens + skip if kept else 0
     own_rows: list[list[list[int]]] = []
     for samples_of_row in rows:
         own_rows.append([])
@@ -108,7 +112,7 @@ def pack(
 
     lengths = [[len(own) for own in row] for row in own_rows]
     runs, samples = len(rows), max(len(row) for row in rows)
-    longest = max(max(row) for row in lengths)
+    longest = max(max(row, default=0) for row in lengths)
     row_tokens = [len(head) + sum(row) for row in lengths]
     total = max(row_tokens)
 

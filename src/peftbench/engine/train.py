@@ -7,87 +7,25 @@ a stopped run goes on with the same bits. A run that ends or fails leaves its gr
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from peftbench.engine import checkpoint, memory
-from peftbench.engine.adapter import Adapter, Noise, generator
-from peftbench.engine.loss import mean_of_batch_means, sample_losses, token_mean, validation_losses
+from peftbench.engine.adapter import Adapter
+from peftbench.engine.loss import mean_of_batch_means, token_mean, validation_losses
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.optimizer import AdamW, learning_rate
-from peftbench.engine.pack import Sample, common_prefix, pack
+from peftbench.engine.pack import common_prefix
+from peftbench.engine.runs import Outcome, TrainingRun
+from peftbench.engine.step import Batches, check_honesty, gradients, may_share
 from peftbench.errors import ConfigError
 from peftbench.observer import Observer
-from peftbench.records import CurvePoint, Failure, TrainingConfig
+from peftbench.records import CurvePoint, EngineConfig, Failure
 
 VALIDATION_TOKENS = 4096
 """Tokens of one validation stream, over all runs of the group."""
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """What one run trains on."""
-
-    seed: int
-    train: tuple[Sample, ...]
-    validation: tuple[Sample, ...]
-    config: TrainingConfig
-    identity: str = ""
-    """The run's id; a checkpoint of another id is refused."""
-    checkpoints: Path | None = None
-    """Folder for checkpoints; None keeps none."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Updates in one pass over the training rows; the last may be smaller."""
-        return math.ceil(len(self.train) / self.config.batch_size)
-
-    @property
-    def steps(self) -> int:
-        """Updates in all."""
-        return self.steps_per_epoch * self.config.epochs
-
-    @property
-    def validation_steps(self) -> frozenset[int]:
-        """Updates after which the run is validated: ceil(k S / 20), k = 1 to 20; the last always."""
-        count = self.config.validations
-        return frozenset(math.ceil(k * self.steps / count) for k in range(1, count + 1))
-
-    def batch(self, step: int) -> list[Sample]:
-        """The rows of the update that follows `step` updates."""
-        epoch, number = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(len(self.train), generator=generator(self.seed, f"order/{epoch}"))
-        size = self.config.batch_size
-        return [self.train[i] for i in order[number * size : (number + 1) * size].tolist()]
-
-
-@dataclass
-class Outcome:
-    """How one run went, and the adapter's best values."""
-
-    step: int = 0
-    curve: list[CurvePoint] = field(default_factory=list)
-    best: torch.Tensor | None = None
-    """Values of the lowest validation loss, (parameters,), in the adapter's order."""
-    best_step: int | None = None
-    best_loss: float | None = None
-    failure: Failure | None = None
-    resumed: int = 0
-    seconds: float = 0.0
-    peak_memory_bytes: int | None = None
-    shared_tokens: int = 0
-    notes: list[str] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    """Step losses since the last point of the curve."""
-    norms: list[float] = field(default_factory=list)
-
-    @property
-    def status(self) -> Literal["done", "failed"]:
-        """Whether the run ended as it should."""
-        return "failed" if self.failure else "done"
 
 
 def train(
@@ -95,86 +33,87 @@ def train(
     adapter: Adapter,
     runs: Sequence[TrainingRun],
     *,
+    engine: EngineConfig = EngineConfig(),  # noqa: B008
     observer: Observer | None = None,
-    share: bool | None = None,
     force_resume: bool = False,
+    debug: bool = False,
 ) -> list[Outcome]:
     """Train the runs of `adapter` together, each from its newest checkpoint, and return what became of each.
 
-    `share` computes tokens that all samples have in common once a row; None does so where it is exact. Raises
-    `ConfigError` if a checkpoint is of another run, or of another number of threads unless `force_resume`.
+    `debug` compares the first step with one that shares nothing. Raises `ConfigError` if a checkpoint is of
+    another run, or of another number of threads unless `force_resume`; `DishonestAdapter` under `debug`.
     """
-    observer = observer or Observer()
-    every = [sample for run in runs for sample in (*run.train, *run.validation)]
-    group = _Group(model, adapter, list(runs), common_prefix(every), share, observer)
+    group = Group(model, adapter, runs, engine=engine, observer=observer, debug=debug)
     for number in range(len(runs)):
         group.resume(number, force=force_resume)
-    group.drop_finished()
-    while group.active:
-        with group.adapter.attached():
-            while not group.someone_left():
-                group.update()
-                group.validate()
-        group.drop_finished()
+    with memory.recomputing(model.module, on=engine.gradient_checkpointing):
+        while group.form():
+            with group.adapter.attached():
+                while not group.must_form_anew():
+                    group.update()
+                    group.validate()
     return group.outcomes
 
 
-class _Group:
+class Group:
     """Runs that share every pass over the base; `active[row]` is the number of the run in that row."""
 
     def __init__(
         self,
         model: LanguageModel,
         adapter: Adapter,
-        runs: list[TrainingRun],
-        shared: tuple[int, ...],
-        share: bool | None,
-        observer: Observer,
+        runs: Sequence[TrainingRun],
+        *,
+        engine: EngineConfig = EngineConfig(),  # noqa: B008
+        observer: Observer | None = None,
+        debug: bool = False,
     ) -> None:
-        self.model, self.runs, self.shared, self.observer = model, runs, shared, observer
-        self.share = adapter.constant_over_batch() if share is None else share
-        self.outcomes = [Outcome() for _ in runs]
-        self.active = list(range(len(runs)))
-        self.adapter = adapter
-        self.optimizer = self._optimizer(adapter)
+        self.model, self.runs, self.engine = model, list(runs), engine
+        self.observer, self.debug = observer or Observer(), debug
+        self.shared = common_prefix([sample for run in runs for sample in (*run.train, *run.validation)])
+        self.share = may_share(adapter, engine)
+        self.whole = self.adapter = adapter
+        """The adapter of all runs as given, and that of the runs in the group now."""
+        self.active = list(range(len(self.runs)))
+        self.waiting: list[int] = []
+        """Runs put off until the others are done, because the group was too large for the memory."""
+        self.parked: dict[int, dict[str, torch.Tensor]] = {}
+        """Values and moments of the runs that are not active."""
+        self.passes = 1
+        self.validation_tokens = max(1, VALIDATION_TOKENS // len(self.runs))
+        self.outcomes = [Outcome() for _ in self.runs]
+        self.optimizer = self._optimizer()
         self.clock = time.monotonic()
         for outcome in self.outcomes:
-            outcome.shared_tokens = len(shared) + adapter.embedded_tokens if self.share else 0
+            outcome.shared_tokens = len(self.shared) + adapter.embedded_tokens if self.share else 0
         memory.start_interval(model.device)
 
-    def _optimizer(self, adapter: Adapter) -> AdamW:
+    def _optimizer(self) -> AdamW:
         configs = [self.runs[number].config for number in self.active]
         return AdamW(
-            adapter,
+            self.adapter,
             weight_decay=[config.weight_decay for config in configs],
             max_grad_norm=[config.max_grad_norm for config in configs],
         )
 
+    # -- one step --------------------------------------------------------------------------------------------
+
     def update(self) -> None:
-        """One step of every active run."""
+        """One step of every active run; none if memory does not hold it and the group must be formed anew."""
         runs = [self.runs[number] for number in self.active]
         outcomes = [self.outcomes[number] for number in self.active]
-        rows = [run.batch(outcome.step) for run, outcome in zip(runs, outcomes, strict=True)]
-        stream = pack(
-            rows,
+        batches = Batches(
+            rows=[run.batch(outcome.step) for run, outcome in zip(runs, outcomes, strict=True)],
+            draws=[(run.seed, outcome.step) for run, outcome in zip(runs, outcomes, strict=True)],
             shared=self.shared,
             share=self.share,
-            embedded_tokens=self.adapter.embedded_tokens,
-            first_position=self.adapter.virtual_tokens - self.adapter.embedded_tokens,
-            device=self.model.device,
         )
-        self.adapter.noise = Noise(
-            [
-                generator(run.seed, f"dropout/{outcome.step}", self.model.device)
-                for run, outcome in zip(runs, outcomes, strict=True)
-            ],
-            stream.row_tokens,
-        )
-        sums = sample_losses(self.model.logits(stream, self.adapter), stream).sum(1)
-        counts = sums.new_tensor([sum(len(sample.answer) for sample in row) for row in rows])
-        losses = sums / counts
-        torch.autograd.backward(losses.sum())
-        self.adapter.noise = None
+        losses = self._gradients(batches)
+        if losses is None:
+            return
+        if self.debug and self.share and self.engine.shared_prefix != "always":
+            check_honesty(self.model, self.adapter, self.optimizer, batches, losses)
+        self.debug = False
         norms = self.optimizer.step(
             [
                 learning_rate(
@@ -191,42 +130,118 @@ class _Group:
             outcome.step += 1
             outcome.losses.append(loss)
             outcome.norms.append(norm)
+            outcome.passes, outcome.group = max(outcome.passes, self.passes), max(outcome.group, len(runs))
             if not math.isfinite(loss):
                 self._fail(outcome, f"training loss became {loss} at step {outcome.step}")
             self.observer.step(number, outcome.step, run.steps, loss)
+        self._spend()
+
+    def _gradients(self, batches: Batches) -> torch.Tensor | None:
+        """Losses of the runs, with more passes where memory runs out; None if not even one sample fits."""
+        largest = batches.largest
+        self.passes = max(self.passes, math.ceil(largest / (self.engine.micro_batch_size or largest)))
+        while True:
+            try:
+                return gradients(self.model, self.adapter, batches, min(self.passes, largest))
+            except RuntimeError as error:
+                if not memory.ran_out(error):
+                    raise
+            # Outside of the handler, which would keep the tensors of the failed pass alive.
+            self.optimizer.clear()
+            memory.release(self.model.device)
+            if self.passes >= largest:
+                self._shrink()
+                return None
+            self.passes = min(2 * self.passes, largest)
+            self._tell(f"out of memory: each step is now made in {self.passes} passes, with the same result")
+
+    def _spend(self) -> None:
+        """Charge the time since the last call to the active runs in equal shares."""
+        now = time.monotonic()
+        for number in self.active:
+            self.outcomes[number].seconds += (now - self.clock) / len(self.active)
+        self.clock = now
+
+    # -- who is in the group -----------------------------------------------------------------------------------
+
+    def form(self) -> bool:
+        """Make the group of the runs that have not ended; false if there is none left."""
+        left = [number for number in self.active if not self._left(number) and number not in self.waiting]
+        if not left:
+            left, self.waiting = [number for number in self.waiting if not self._left(number)], []
+            self.passes = 1
+        if left and left != self.active:
+            self._regroup(left)
+        return bool(left)
+
+    def must_form_anew(self) -> bool:
+        """Whether a run in the group has ended or was put off."""
+        return any(self._left(number) or number in self.waiting for number in self.active)
+
+    def _shrink(self) -> None:
+        """After a step of one sample a run did not fit: put half of the runs off, or give up the only one."""
+        if len(self.active) > 1:
+            half = len(self.active) // 2
+            self._tell(f"out of memory: {len(self.active) - half} of {len(self.active)} runs wait for the others")
+            self.waiting = [*self.active[half:], *self.waiting]
+            return
+        outcome = self.outcomes[self.active[0]]
+        outcome.failure = Failure(
+            reason="out_of_memory",
+            message="not even one sample at a time fits into memory; set engine.gradient_checkpointing=true, or "
+            "lower training.max_tokens",
+            step=outcome.step,
+        )
+
+    def _regroup(self, numbers: list[int]) -> None:
+        """Go on with these runs; what the others have learned is kept."""
+        for row, number in enumerate(self.active):
+            self.parked[number] = self.optimizer.state(row)
+        self.active = numbers
+        self.adapter = self.whole.select(numbers)
+        self.optimizer = self._optimizer()
+        for row, number in enumerate(numbers):
+            self.optimizer.load_state(row, self.parked.pop(number), self.outcomes[number].step)
+
+    def _tell(self, text: str) -> None:
+        for number in self.active:
+            self.outcomes[number].notes.append(text)
+            self.observer.note(number, text)
+
+    # -- validation and checkpoints ------------------------------------------------------------------------------
 
     def validate(self) -> None:
         """Validate, and checkpoint, the active runs that are due."""
-        due = [
-            row
-            for row, number in enumerate(self.active)
-            if self.outcomes[number].step in self.runs[number].validation_steps
-            and not self.outcomes[number].failure
-        ]
+        due = [row for row, number in enumerate(self.active) if self._due(number)]
         if not due:
             return
         # All rows pass through the model together; those that are not due are few and only briefly so.
         samples = [self.runs[number].validation for number in self.active]
-        losses = validation_losses(
-            self.model,
-            self.adapter,
-            samples,
-            max_tokens=max(1, VALIDATION_TOKENS // len(samples)),
-            shared=self.shared,
+        losses, self.validation_tokens = memory.halving(
+            lambda tokens: validation_losses(
+                self.model, self.adapter, samples, max_tokens=tokens, shared=self.shared
+            ),
+            self.validation_tokens,
+            self.model.device,
         )
+        self._spend()
+        peak = memory.peak_bytes(self.model.device)
         for row in due:
-            number = self.active[row]
-            self._record(number, row, losses[row])
+            self._record(self.active[row], row, losses[row], peak)
+        memory.start_interval(self.model.device)
+        self.clock = time.monotonic()
 
-    def _record(self, number: int, row: int, losses: list[float]) -> None:
+    def _due(self, number: int) -> bool:
+        run, outcome = self.runs[number], self.outcomes[number]
+        seen = outcome.curve[-1].step if outcome.curve else 0
+        return outcome.failure is None and outcome.step in run.validation_steps and outcome.step > seen
+
+    def _record(self, number: int, row: int, losses: list[float], peak: int | None) -> None:
         run, outcome = self.runs[number], self.outcomes[number]
         mean = token_mean(losses, run.validation)
         if not math.isfinite(mean):
             self._fail(outcome, f"validation loss became {mean} after step {outcome.step}")
             return
-        peak = memory.peak_bytes(self.model.device)
-        now = time.monotonic()
-        outcome.seconds += now - self.clock
         point = CurvePoint(
             step=outcome.step,
             epoch=outcome.step / run.steps_per_epoch,
@@ -247,21 +262,20 @@ class _Group:
         outcome.losses, outcome.norms = [], []
         if outcome.best_loss is None or mean < outcome.best_loss:  # the earlier one on a tie
             outcome.best_loss, outcome.best_step = mean, outcome.step
-            outcome.best = self.optimizer.flat[row].clone()
+            outcome.best = self.optimizer.values(row)
         if peak is not None:
             outcome.peak_memory_bytes = max(outcome.peak_memory_bytes or 0, peak)
         self.observer.point(number, point)
         if run.checkpoints is not None:
-            self._save(run, outcome, row, run.checkpoints)
-        memory.start_interval(self.model.device)
-        self.clock = time.monotonic()
+            self._save(number, row, run.checkpoints)
 
-    def _save(self, run: TrainingRun, outcome: Outcome, row: int, folder: Path) -> None:
+    def _save(self, number: int, row: int, folder: Path) -> None:
+        run, outcome = self.runs[number], self.outcomes[number]
         assert outcome.best is not None
         state = {
             "identity": run.identity,
             "threads": torch.get_num_threads(),
-            "layout": self._layout(),
+            "layout": self._layout(number),
             "curve": [point.model_dump() for point in outcome.curve],
             "best_step": outcome.best_step,
             "best_loss": outcome.best_loss,
@@ -283,7 +297,7 @@ class _Group:
         if not found.tensors:
             return
         state = found.state
-        self._check(run, state, force)
+        self._check(number, state, force)
         device = self.model.device
         tensors = {name: tensor.to(device) for name, tensor in found.tensors.items()}
         outcome.step = found.step
@@ -298,8 +312,9 @@ class _Group:
         self.optimizer.load_state(number, tensors, found.step)
         self.observer.note(number, f"goes on after step {found.step} of {run.steps}")
 
-    def _check(self, run: TrainingRun, state: dict[str, Any], force: bool) -> None:
-        if state["identity"] != run.identity or state["layout"] != self._layout():
+    def _check(self, number: int, state: dict[str, Any], force: bool) -> None:
+        run = self.runs[number]
+        if state["identity"] != run.identity or state["layout"] != self._layout(number):
             raise ConfigError(
                 f"the checkpoints in {run.checkpoints} belong to another run ({state['identity']}, not "
                 f"{run.identity}); choose another output folder or remove them"
@@ -311,8 +326,9 @@ class _Group:
                 f"last digits; set threads: {state['threads']}, or pass --force to go on all the same"
             )
 
-    def _layout(self) -> list[Any]:
-        return [[name, list(tensor.shape[1:])] for name, tensor in self.adapter.tensors.items()]
+    def _layout(self, number: int) -> list[Any]:
+        owners = [member for member in self.whole.members() for _ in range(member.runs)]
+        return [[name, list(tensor.shape[1:])] for name, tensor in owners[number].tensors.items()]
 
     def _fail(self, outcome: Outcome, message: str) -> None:
         outcome.failure = Failure(reason="nonfinite", message=message, step=outcome.step)
@@ -320,21 +336,3 @@ class _Group:
     def _left(self, number: int) -> bool:
         outcome = self.outcomes[number]
         return outcome.failure is not None or outcome.step >= self.runs[number].steps
-
-    def someone_left(self) -> bool:
-        """Whether a run in the group has ended."""
-        return any(self._left(number) for number in self.active)
-
-    def drop_finished(self) -> None:
-        """Go on with the runs that have not ended."""
-        rows = [row for row, number in enumerate(self.active) if not self._left(number)]
-        if len(rows) == len(self.active):
-            return
-        self.active = [self.active[row] for row in rows]
-        if self.active:
-            old = self.optimizer
-            states, steps = [old.state(row) for row in rows], [old.steps[row] for row in rows]
-            self.adapter = self.adapter.select(rows)
-            self.optimizer = self._optimizer(self.adapter)
-            for row, (state, step) in enumerate(zip(states, steps, strict=True)):
-                self.optimizer.load_state(row, state, step)

@@ -21,6 +21,7 @@ from peftbench.engine.adapter import (
     Forward,
     Initial,
     Target,
+    dropped,
     find_norms,
     find_targets,
     per_run,
@@ -75,7 +76,7 @@ class LoRA(Adapter):
             result = out.to(self.dtype)
             x = x.to(self.dtype)
             for target in targets:
-                low = self._dropped(x) @ self.tensors[f"{target.key}.A"].transpose(1, 2)
+                low = self._dropped(x, target.key) @ self.tensors[f"{target.key}.A"].transpose(1, 2)
                 high = self.tensors[f"{target.key}.B"].transpose(1, 2)
                 if target.outputs is None:
                     result = torch.baddbmm(result, low, high, alpha=scale)
@@ -86,10 +87,10 @@ class LoRA(Adapter):
 
         return forward
 
-    def _dropped(self, x: Tensor) -> Tensor:
+    def _dropped(self, x: Tensor, place: str) -> Tensor:
         if self.noise is None or self.settings.dropout == 0:
             return x
-        return self.noise.dropout(x, self.settings.dropout)
+        return dropped(x, self.settings.dropout, self.noise, place)
 
     def constant_over_batch(self) -> bool:
         return self.settings.dropout == 0

@@ -132,7 +132,7 @@ class PTuning(Adapter):
         dropout = s.encoder_dropout if self.noise is not None else 0.0
         with torch.random.fork_rng(enabled=dropout > 0):
             if self.noise is not None and dropout > 0:  # the kernel draws from the global stream
-                source = self.noise.generators[run]
+                source = self.noise[run].generator("encoder", x.device)
                 torch.manual_seed(int(torch.randint(2**62, (1,), generator=source, device=source.device)))
             out, _, _ = torch.lstm(x, (start, start), weights, True, s.encoder_layers, dropout, True, True, True)
         return out

@@ -1,0 +1,110 @@
+"""One training step: the loss of each run's batch and its gradients, in one pass or in several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from peftbench.engine.adapter import Adapter, RunNoise
+from peftbench.engine.loss import sample_losses
+from peftbench.engine.model import LanguageModel
+from peftbench.engine.optimizer import AdamW
+from peftbench.engine.pack import Sample, pack
+from peftbench.records import EngineConfig
+
+
+def may_share(adapter: Adapter, engine: EngineConfig) -> bool:
+    """Whether the tokens that all samples begin with are computed once a step."""
+    return {"auto": adapter.constant_over_batch(), "never": False, "always": True}[engine.shared_prefix]
+
+
+class DishonestAdapter(AssertionError):
+    """An adapter says that its prefix is the same in all samples, and it is not."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """What the runs of a group learn from in one step."""
+
+    rows: Sequence[Sequence[Sample]]
+    """The samples of each run."""
+    draws: Sequence[tuple[int, int]]
+    """Seed and step of each run, which decide its dropout."""
+    shared: tuple[int, ...]
+    """Tokens that all prompts begin with."""
+    share: bool
+    """Whether they, and the soft prompt, are computed once a row."""
+
+    @property
+    def largest(self) -> int:
+        """Samples of the largest row: into more passes a step cannot be split."""
+        return max(len(row) for row in self.rows)
+
+
+def gradients(model: LanguageModel, adapter: Adapter, batches: Batches, passes: int = 1) -> Tensor:
+    """Mean loss over the answer tokens of each run's batch, (runs,); its gradients are added to the adapter's.
+
+    The samples of each row are split over so many passes; means are over the whole row whatever their number,
+    and dropout is what one pass would draw. The adapter must be attached.
+    """
+    rows, shared, share = batches.rows, batches.shared, batches.share
+    head = len(shared) + adapter.embedded_tokens if share else 0
+    extra = -len(shared) if share else adapter.embedded_tokens
+    lengths = [[sample.tokens + extra for sample in row] for row in rows]
+    counts = torch.tensor([sum(len(sample.answer) for sample in row) for row in rows], device=model.device)
+    total = torch.zeros(len(rows), dtype=adapter.dtype, device=model.device)
+    for number in range(passes):
+        parts = [slice(len(row) * number // passes, len(row) * (number + 1) // passes) for row in rows]
+        if all(part.start == part.stop for part in parts):
+            continue
+        stream = pack(
+            [row[part] for row, part in zip(rows, parts, strict=True)],
+            shared=shared,
+            share=share,
+            embedded_tokens=adapter.embedded_tokens,
+            first_position=adapter.virtual_tokens - adapter.embedded_tokens,
+            device=model.device,
+        )
+        adapter.hear(
+            [
+                RunNoise(
+                    seed=seed,
+                    step=step,
+                    tokens=head + sum(own),
+                    spans=((0, head), (head + sum(own[: part.start]), head + sum(own[: part.stop]))),
+                )
+                for (seed, step), own, part in zip(batches.draws, lengths, parts, strict=True)
+            ]
+        )
+        try:
+            losses = sample_losses(model.logits(stream, adapter), stream).sum(1) / counts
+            torch.autograd.backward(losses.sum())
+        finally:
+            adapter.hear(None)
+        total += losses.detach()
+    return total
+
+
+def check_honesty(
+    model: LanguageModel, adapter: Adapter, optimizer: AdamW, batches: Batches, losses: Tensor
+) -> None:
+    """Raise `DishonestAdapter` unless a step that shares nothing gives the same `losses` and gradients.
+
+    The gradients that the optimizer holds are those with sharing, and are left as they are.
+    """
+    found = optimizer.grad.clone()
+    optimizer.clear()
+    alone = gradients(model, adapter, Batches(batches.rows, batches.draws, batches.shared, share=False))
+    norms = torch.linalg.vector_norm(found, dim=1).clamp(min=1e-30)
+    far = torch.linalg.vector_norm(optimizer.grad - found, dim=1) / norms
+    far = torch.maximum(far, (alone - losses).abs() / losses.abs())
+    optimizer.grad.copy_(found)
+    allowed = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
+    for run, difference in enumerate(far.tolist()):
+        if not difference < allowed:
+            raise DishonestAdapter(
+                f"run {run}: the adapter says that its prefix is the same in all samples, but a step with the "
+                f"prefix shared differs from one without by {difference:.1e} (relative); let "
+                "constant_over_batch() return False, or train with shared_prefix: never"
+            )

@@ -1,0 +1,103 @@
+"""One run with its rows, its ids and its folder, before any model is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from peftbench.datasets import PreparedDataset, get_dataset, load_dataset
+from peftbench.engine.base import Base, load_base
+from peftbench.engine.loading import Where, choose_device, fingerprint, model_label, threads
+from peftbench.errors import DataError
+from peftbench.identity import train_id
+from peftbench.methods.specs import methods
+from peftbench.observer import Observer
+from peftbench.records import RunConfig
+from peftbench.schema import Frozen, MethodSpec
+from peftbench.store import RunFolder
+
+Rows = Mapping[Literal["train", "test"], Sequence[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run with its rows and ids; no model is loaded yet."""
+
+    config: RunConfig
+    method: MethodSpec
+    settings: Frozen
+    data: PreparedDataset
+    train_id: str
+    folder: RunFolder
+    observer: Observer
+    number: int
+    """Its place among the runs that were asked for."""
+
+
+def make_plan(
+    config: RunConfig,
+    rows: Rows | None,
+    observer: Observer,
+    *,
+    test: bool = True,
+    folder: RunFolder | None = None,
+    number: int = 0,
+) -> Plan:
+    """Read the rows of a run, work out its id and open its folder.
+
+    `folder` is that of a run that is there already; without it, it is made. Raises `ConfigError` or `DataError`
+    for what the user can mend, and `DataError` if the folder holds another run.
+    """
+    # The precision is part of what a run is, the device is not: a run of a GPU can be evaluated on a CPU.
+    config = config.model_copy(update={"dtype": _where(config).dtype})
+    method = methods.get(config.method.name)
+    wanted: list[Literal["train", "validation", "test"]] = ["train", "validation"] if method.build else []
+    if test:
+        wanted.append("test")
+    observer.phase("reading rows")
+    data = load_dataset(
+        get_dataset(config.dataset),
+        protocol=config.protocol,
+        data_dir=_directory(config),
+        rows=rows,
+        allow_partial=config.data.allow_partial,
+        train_rows=config.data.train_rows,
+        test_rows=config.evaluation.test_rows,
+        split_seed=config.data.split_seed,
+        splits=wanted,
+    )
+    found = train_id(
+        config,
+        dataset=data.spec,
+        method=method,
+        model_fingerprint=fingerprint(config.model, config.model_revision),
+        dtype=config.dtype,
+        data=data.facts,
+    )
+    if folder is None:
+        folder = RunFolder.of(config, model_label(config.model), found)
+        folder.open(found, config)
+    elif folder.train_id() != found:
+        raise DataError(
+            f"run {folder.path} was made with other rows, another model or other settings than are here now "
+            f"({folder.train_id()}, not {found}); give it what it was made with"
+        )
+    return Plan(config, method, config.method.settings_for(method), data, found, folder, observer, number)
+
+
+def _directory(config: RunConfig) -> Path | None:
+    return Path(config.data.directory) if config.data.directory else None
+
+
+def _where(config: RunConfig) -> Where:
+    return choose_device(config.device, config.dtype)
+
+
+def load_base_of(config: RunConfig, observer: Observer) -> Base:
+    """The base model of a run, with its number of threads set."""
+    threads(config.threads)
+    observer.phase("loading the model")
+    base = load_base(config.model, config.model_revision, _where(config))
+    if not base.chat.has_template:
+        observer.note(0, f"model {base.facts.name} has no chat template; a plain one is used (see DECISIONS.md)")
+    return base

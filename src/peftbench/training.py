@@ -1,0 +1,215 @@
+"""Trainings of several runs: those over one base and the same rows share their passes, as a budget allows."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from peftbench.datasets import get_dataset
+from peftbench.engine.adapter import Adapter
+from peftbench.engine.base import Base
+from peftbench.engine.loading import threads
+from peftbench.engine.memory import memory_kind
+from peftbench.engine.mixture import Mixture
+from peftbench.engine.pack import common_prefix
+from peftbench.engine.runs import Outcome, TrainingRun
+from peftbench.engine.step import may_share
+from peftbench.engine.tokens import Encoded
+from peftbench.engine.train import train
+from peftbench.methods import build_adapter
+from peftbench.observer import Part
+from peftbench.plan import Plan, load_base_of
+from peftbench.provenance import provenance
+from peftbench.records import Provenance, TrainRecord
+from peftbench.store import explained, write_record
+
+
+def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[str, TrainRecord]:
+    """The records of the trainings by id: read back where finished, made in groups where not."""
+    records: dict[str, TrainRecord] = {}
+    left: dict[str, Plan] = {}
+    for plan in plans:
+        done = plan.folder.train_record()
+        if done is not None and not _may_succeed_now(done):
+            records[plan.train_id] = done
+        elif plan.method.build:
+            left.setdefault(plan.train_id, plan)
+    for _, alike in _grouped(left.values(), _base_and_rows):
+        ready = [_ready(plan) for plan in alike]
+        for _, mixable in _grouped(ready, lambda each: each.shape):
+            for group in _within_budget(mixable):
+                records.update(_train_group(group, force=force, debug=debug))
+    return records
+
+
+def _may_succeed_now(record: TrainRecord) -> bool:
+    """What failed for want of memory may succeed on another machine, or with other engine settings."""
+    return record.failure is not None and record.failure.reason == "out_of_memory"
+
+
+Item = TypeVar("Item")
+
+
+def _grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[Any, list[Item]]]:
+    """Items of equal key together, in the order in which keys first come."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.items())
+
+
+def _base_and_rows(plan: Plan) -> str:
+    """Equal for runs over one base model and the same rows, computed in the same way."""
+    config = plan.config
+    where = (config.model, config.model_revision, config.device, config.dtype, config.threads)
+    rows = [split.sha256 for name, split in plan.data.facts.splits.items() if name != "test"]
+    return repr((where, config.dataset, rows, config.engine, config.training.max_tokens))
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A run whose rows are token ids."""
+
+    plan: Plan
+    base: Base
+    run: TrainingRun
+    encoded: Mapping[Literal["train", "validation"], Encoded]
+    shape: tuple[int, int, bool]
+    """Virtual tokens, those that are embedded, and whether the prefix is shared: equal for what may mix."""
+    tokens: float
+    """Tokens of one step, on average."""
+
+
+def _ready(plan: Plan) -> _Ready:
+    config = plan.config
+    base = load_base_of(config, plan.observer)
+    probe = build_adapter(plan.method, base.model.module, plan.settings, [config.seed])
+    answer_tokens = get_dataset(config.dataset).max_new_tokens
+    encoded: dict[Literal["train", "validation"], Encoded] = {}
+    rows: tuple[tuple[Literal["train", "validation"], Any], ...] = (
+        ("train", plan.data.train),
+        ("validation", plan.data.validation),
+    )
+    for split, examples in rows:
+        encoded[split] = base.encode(
+            examples,
+            max_tokens=config.training.max_tokens,
+            virtual_tokens=probe.virtual_tokens,
+            answer_tokens=answer_tokens,
+            learn=True,
+            place=f"{config.dataset}, {split}",
+        )
+    run = TrainingRun(
+        seed=config.seed,
+        train=encoded["train"].samples,
+        validation=encoded["validation"].samples,
+        config=config.training,
+        identity=plan.train_id,
+        checkpoints=plan.folder.checkpoints,
+    )
+    share = may_share(probe, config.engine)
+    before = len(common_prefix([*run.train, *run.validation])) if share else 0
+    own = sum(sample.tokens - before for sample in run.train) / len(run.train)
+    own += 0 if share else probe.embedded_tokens
+    tokens = own * config.training.batch_size + (before + probe.embedded_tokens if share else 0)
+    shape = (probe.virtual_tokens, probe.embedded_tokens, share)
+    return _Ready(plan, base, run, encoded, shape, tokens)
+
+
+TOKENS_PER_STEP = {"cuda": 1500}
+"""Up to how many tokens a step runs are trained together, by device: more of them gain nothing."""
+TOKENS_PER_STEP_ELSEWHERE = 256
+
+
+def _within_budget(runs: Sequence[_Ready]) -> Iterator[list[_Ready]]:
+    """Runs that fit together into the token budget, those of one method and settings side by side."""
+    chosen: list[_Ready] = []
+    for run in sorted(runs, key=lambda each: repr((each.plan.method.name, each.plan.settings))):
+        budget = run.plan.config.engine.tokens_per_step or TOKENS_PER_STEP.get(
+            run.base.model.device.type, TOKENS_PER_STEP_ELSEWHERE
+        )
+        if chosen and sum(each.tokens for each in chosen) + run.tokens > budget:
+            yield chosen
+            chosen = []
+        chosen.append(run)
+    if chosen:
+        yield chosen
+
+
+def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[str, TrainRecord]:
+    """Train runs in one pass and write what each of them gave."""
+    base, observer = group[0].base, group[0].plan.observer
+    made_with = provenance(base.model.device_name, threads())
+    parts = [
+        build_adapter(
+            alike[0].plan.method, base.model.module, alike[0].plan.settings, [each.run.seed for each in alike]
+        )
+        for _, alike in _grouped(group, lambda each: repr((each.plan.method.name, each.plan.settings)))
+    ]
+    for part in parts:
+        if {tensor.dtype for tensor in part.tensors.values()} != {part.dtype}:
+            raise AssertionError("trainable tensors must all have the adapter's precision")
+    adapter = parts[0] if len(parts) == 1 else Mixture(parts)
+    together = f", {len(group)} runs together" if len(group) > 1 else ""
+    observer.phase(f"training{together}", max(each.run.steps for each in group))
+    with explained(group[0].plan.folder.path):
+        outcomes = train(
+            base.model,
+            adapter,
+            [each.run for each in group],
+            engine=group[0].plan.config.engine,
+            observer=Part(observer, [each.plan.number for each in group]),
+            force_resume=force,
+            debug=debug,
+        )
+    return {
+        each.plan.train_id: _write_training(each, adapter.select([row]), outcome, made_with)
+        for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))
+    }
+
+
+def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance) -> TrainRecord:
+    """Write curve, adapter and record of one run; `adapter` has this run alone."""
+    plan, base = ready.plan, ready.base
+    plan.folder.write_curve(outcome.curve)
+    stored = _store_adapter(plan, adapter, outcome)
+    record = TrainRecord(
+        train_id=plan.train_id,
+        status=outcome.status,
+        failure=outcome.failure,
+        config=plan.config,
+        model=base.facts,
+        data=plan.data.facts,
+        tokens={split: each.facts for split, each in ready.encoded.items()},
+        trainable_params=adapter.trainable_params,
+        trainable_dtype=str(adapter.dtype).removeprefix("torch."),
+        adapter_params=stored[0] if stored else None,
+        adapter_bytes=stored[1] if stored else None,
+        shared_prefix_tokens=outcome.shared_tokens,
+        shared_prefix_exact=outcome.shared_tokens == 0 or adapter.constant_over_batch(),
+        passes_per_step=outcome.passes,
+        group_size=outcome.group,
+        steps=outcome.step,
+        best_step=outcome.best_step,
+        best_validation_loss=outcome.best_loss,
+        resumed=outcome.resumed,
+        peak_memory_bytes=outcome.peak_memory_bytes,
+        memory_kind=memory_kind(base.model.device),
+        seconds=outcome.seconds,
+        provenance=made_with,
+    )
+    before = plan.folder.train_record()
+    write_record(plan.folder.path / "train.json", record, again=before is not None and _may_succeed_now(before))
+    if not plan.config.keep_checkpoints and not _may_succeed_now(record):
+        plan.folder.remove_checkpoints()
+    return record
+
+
+def _store_adapter(plan: Plan, adapter: Adapter, outcome: Outcome) -> tuple[int, int] | None:
+    """Write the best weights; returns their number and the bytes of their file."""
+    if outcome.failure or outcome.best is None:
+        return None
+    adapter.load_flat(0, outcome.best)
+    files = adapter.export(0)
+    origin = {"base_model_name_or_path": plan.config.model, "revision": plan.config.model_revision}
+    size = plan.folder.write_adapter({**files.config, **origin}, files.tensors)
+    return sum(tensor.numel() for tensor in files.tensors.values()), size

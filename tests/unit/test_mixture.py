@@ -1,0 +1,181 @@
+"""Different methods and settings in one pass, and what happens when memory runs out."""
+
+import pytest
+import torch
+
+from peftbench.engine.mixture import Mixture
+from peftbench.engine.step import DishonestAdapter
+from peftbench.engine.train import Group, train
+from peftbench.methods.native import LoRA
+from peftbench.records import EngineConfig
+from peftbench.testing import FAMILIES
+from tests.oracle import SMALL, build, engine_model, float64_throughout, settings_of
+from tests.unit.test_train import a_run, losses, settings, trained
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with float64_throughout():
+        yield
+
+
+WEIGHT_SIDE = [("lora", {"rank": 4}), ("ia3", {}), ("lora", {"rank": 2, "dropout": 0.3}), ("ln_tuning", {})]
+SOFT = [("prompt_tuning", {}), ("p_tuning", {}), ("prompt_tuning", {}), ("p_tuning_mlp", {})]
+PREFIX = [("prefix_tuning", {}), ("prefix_tuning", {"encoder_hidden": 5})]
+
+
+def mixed(model, family, seeds):
+    return Mixture(
+        [build(name, model.module, [seed], **own) for (name, own), seed in zip(family, seeds, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("family", [WEIGHT_SIDE, SOFT, PREFIX], ids=["weight-side", "soft", "prefix"])
+def test_runs_of_different_methods_and_ranks_equal_the_same_runs_alone(family, tmp_path):
+    """Other learning rates; one ends early, one fails, one goes on from a checkpoint; in float64 to 1e-10."""
+    changes = [{}, {"epochs": 1}, {"learning_rate": 1e300}, {"learning_rate": 3e-3}][: len(family)]
+    model = engine_model("llama")
+    runs = [a_run(tmp_path / str(i), seed=3 + i, **own) for i, own in enumerate(changes)]
+    together = train(model, mixed(model, family, range(3, 3 + len(runs))), runs)
+    for number, ((name, own), outcome) in enumerate(zip(family, together, strict=True)):
+        run = a_run(seed=3 + number, **changes[number])
+        assert outcome.group == len(runs)
+        if number == 2:
+            assert outcome.failure is not None
+            continue
+        alone = train(model, build(name, model.module, [3 + number], **own), [run])[0]
+        assert (alone.step, alone.best_step) == (outcome.step, outcome.best_step)
+        torch.testing.assert_close(outcome.best, alone.best, rtol=1e-10, atol=1e-10)
+        for ours, theirs in zip(losses(outcome), losses(alone), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-10)
+    # A run of the group can go on alone from its checkpoint, which is that of the run alone.
+    name, own = family[0]
+    again = train(model, build(name, model.module, [3], **own), [a_run(tmp_path / "0", seed=3)])[0]
+    assert again.resumed == 1
+    assert torch.equal(again.best, together[0].best)
+
+
+def test_methods_with_other_numbers_of_virtual_tokens_do_not_mix():
+    module = engine_model("llama").module
+    with pytest.raises(ValueError, match="same number of virtual tokens"):
+        Mixture([build("lora", module), build("prompt_tuning", module)])
+
+
+@pytest.mark.parametrize("method", SMALL)
+@pytest.mark.parametrize("share", ["auto", "always", "never"])
+def test_a_step_in_parts_and_a_step_with_checkpointing_are_the_same_step(method, share):
+    """Dropout included: what a part or a second pass draws is what the whole draws."""
+    model = engine_model("llama")
+    run = a_run(seed=3)
+    results = []
+    for change in ({}, {"micro_batch_size": 1}, {"micro_batch_size": 3}, {"gradient_checkpointing": True}):
+        engine = EngineConfig(shared_prefix=share, **change)
+        results.append(train(model, build(method, model.module, [3], **settings(method)), [run], engine=engine)[0])
+    assert [each.passes for each in results] == [1, 4, 2, 1]
+    for other in results[1:]:
+        torch.testing.assert_close(other.best, results[0].best, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(results[3].best, results[0].best, rtol=0, atol=0)
+
+
+def test_checkpointing_really_computes_layers_again_and_leaves_the_model_as_it_was():
+    model = engine_model("llama")
+    calls = []
+    model.module.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    group_of = lambda: Group(model, build("lora", model.module, [3]), [a_run()])  # noqa: E731
+    group = group_of()
+    with group.adapter.attached():
+        group.update()
+    once = len(calls)
+    train(
+        model,
+        build("lora", model.module, [3]),
+        [a_run(epochs=1)],
+        engine=EngineConfig(gradient_checkpointing=True),
+    )
+    assert once == 1
+    assert len(calls) > 2 * 5
+    assert not any(module.training for module in model.module.modules())
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in model.module.modules())
+
+
+class Memory:
+    """A device with room for so many tokens of a pass."""
+
+    def __init__(self, monkeypatch, tokens):
+        from peftbench.engine.model import LanguageModel
+
+        self.sizes = []
+        real = LanguageModel.logits
+
+        def logits(model, stream, adapter, **others):
+            self.sizes.append(stream.token_ids.numel())
+            if torch.is_grad_enabled() and stream.token_ids.numel() > tokens:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(model, stream, adapter, **others)
+
+        monkeypatch.setattr(LanguageModel, "logits", logits)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
+def test_out_of_memory_splits_the_step_with_the_same_result_and_says_so(method, monkeypatch):
+    whole, _ = trained(method, a_run(), dtype=torch.float64)
+    Memory(monkeypatch, 45)
+    parts, _ = trained(method, a_run(), dtype=torch.float64)
+    assert whole.passes == 1
+    assert parts.passes > 1
+    assert any("out of memory" in note for note in parts.notes)
+    torch.testing.assert_close(parts.best, whole.best, rtol=1e-10, atol=1e-10)
+
+
+def test_a_group_that_does_not_fit_is_trained_in_two(monkeypatch):
+    runs = [a_run(seed=3), a_run(seed=4), a_run(seed=5)]
+    alone = [trained("lora", run, dtype=torch.float64)[0] for run in runs]
+    Memory(monkeypatch, 60)
+    model = engine_model("llama")
+    together = train(model, build("lora", model.module, [3, 4, 5], **settings("lora")), runs)
+    assert all("wait for the others" in " ".join(outcome.notes) for outcome in together)
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.failure is None
+        assert [p.step for p in ours.curve] == [p.step for p in theirs.curve]
+        torch.testing.assert_close(ours.best, theirs.best, rtol=1e-10, atol=1e-10)
+
+
+def test_a_run_that_does_not_fit_at_all_fails_with_the_remedy(monkeypatch):
+    Memory(monkeypatch, 5)
+    outcome, _ = trained("lora", a_run())
+    assert outcome.failure is not None
+    assert outcome.failure.reason == "out_of_memory"
+    assert "gradient_checkpointing" in outcome.failure.message
+
+
+class Liar(LoRA):
+    def constant_over_batch(self):
+        return True
+
+
+def test_an_adapter_that_lies_about_its_prefix_is_found_in_debug_mode():
+    model = engine_model("llama", torch.float32)
+    liar = Liar(model.module, settings_of("lora", dropout=0.3), [3])
+    assert train(model, liar, [a_run()])[0].failure is None, "without the check nobody notices"
+    liar = Liar(model.module, settings_of("lora", dropout=0.3), [3])
+    with pytest.raises(DishonestAdapter, match="differs from one without"):
+        train(model, liar, [a_run()], debug=True)
+
+
+@pytest.mark.parametrize("method", SMALL)
+def test_honest_adapters_pass_the_check_and_are_not_changed_by_it(method):
+    model = engine_model("llama", torch.float32)
+    plain, checked = (
+        train(model, build(method, model.module, [3]), [a_run()], debug=debug)[0] for debug in (False, True)
+    )
+    assert torch.equal(plain.best, checked.best)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_several_runs_equal_each_run_alone_in_every_family(family):
+    model = engine_model(family)
+    runs = [a_run(seed=3, epochs=1), a_run(seed=4, epochs=1)]
+    together = train(model, build("lora", model.module, [3, 4]), runs)
+    for seed, run, ours in zip((3, 4), runs, together, strict=True):
+        alone = train(model, build("lora", model.module, [seed]), [run])[0]
+        torch.testing.assert_close(ours.best, alone.best, rtol=1e-9, atol=1e-10)
