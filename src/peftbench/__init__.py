@@ -12,10 +12,10 @@ for _switch in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
     os.environ.setdefault(_switch, "1")
 
 if TYPE_CHECKING:
-    from peftbench.errors import ConfigError, DataError, PeftBenchError, RunFailed, UnknownName
-    from peftbench.execute import run
+    from peftbench.errors import ConfigError, DataError, PeftBenchError, UnknownName
+    from peftbench.execute import run, run_many
     from peftbench.penalty import CostModel, Factor, pscp
-    from peftbench.records import EvaluationConfig, RunConfig, RunResult, TrainingConfig
+    from peftbench.records import EngineConfig, EvaluationConfig, RunConfig, RunResult, TrainingConfig
     from peftbench.rescore import score
     from peftbench.schema import DatasetSpec, MethodSpec
 
@@ -24,17 +24,18 @@ _HOME = {
     "CostModel": "penalty",
     "DataError": "errors",
     "DatasetSpec": "schema",
+    "EngineConfig": "records",
     "EvaluationConfig": "records",
     "Factor": "penalty",
     "MethodSpec": "schema",
     "PeftBenchError": "errors",
     "RunConfig": "records",
-    "RunFailed": "errors",
     "RunResult": "records",
     "TrainingConfig": "records",
     "UnknownName": "errors",
     "pscp": "penalty",
     "run": "execute",
+    "run_many": "execute",
     "score": "rescore",
 }
 
@@ -43,17 +44,18 @@ __all__ = [
     "CostModel",
     "DataError",
     "DatasetSpec",
+    "EngineConfig",
     "EvaluationConfig",
     "Factor",
     "MethodSpec",
     "PeftBenchError",
     "RunConfig",
-    "RunFailed",
     "RunResult",
     "TrainingConfig",
     "UnknownName",
     "pscp",
     "run",
+    "run_many",
     "score",
 ]
 

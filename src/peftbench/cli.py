@@ -140,7 +140,7 @@ def evaluate(
 ) -> None:
     """Evaluate the trained adapter of a run."""
     with _reported():
-        from peftbench.config import load_evaluation_config
+        from peftbench.config import load_evaluation_config, run_config
         from peftbench.console import observing
         from peftbench.errors import ConfigError
         from peftbench.execute import evaluate_run
@@ -150,7 +150,7 @@ def evaluate(
         if evaluation.run is None:
             raise ConfigError(f"{eval_file.name}: no run is named; set run: <folder> there or pass --run <folder>")
         config = find_run(Path(evaluation.run)).config().model_copy(update={"evaluation": evaluation})
-        config = _placed(config, data_dir, device)
+        config = run_config(_placed(config, data_dir, device))
         with observing() as observer:
             result = evaluate_run(Path(evaluation.run), config, observer=observer)
         _print_result(result, as_json)
@@ -270,14 +270,44 @@ def _reported() -> Iterator[None]:
     context = _context()
     try:
         yield
-    except PeftBenchError as error:
+    except KeyboardInterrupt:
+        _complain("stopped; what was finished is kept, and the same command goes on from there")
+        raise SystemExit(130) from None
+    except Exception as error:
         if context:
             raise
-        print(f"peftbench: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("peftbench: stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        raise SystemExit(130) from None
+        if isinstance(error, PeftBenchError):
+            _complain(str(error))
+            raise SystemExit(error.exit_code) from None
+        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_PACKAGES:
+            _complain(
+                f"{error.name} is not installed; install what trains and predicts: pip install peftbench[train]"
+            )
+            raise SystemExit(2) from None
+        text = str(error).strip().split("\n")[0]
+        _complain(
+            f"an error that it should have foreseen, {type(error).__name__}: {text}; what was finished is kept; "
+            "`peftbench --debug` and the same command show where it came from, which is worth a report"
+        )
+        raise SystemExit(1) from None
+
+
+TRAINING_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "datasets",
+    "pyarrow",
+)
+
+
+def _complain(text: str) -> None:
+    """One line on standard error, control characters spelled out."""
+    from peftbench.console import shown
+
+    print(shown(f"peftbench: {text}"), file=sys.stderr)
 
 
 def _context() -> bool:
@@ -296,7 +326,7 @@ def _print_result(result: Any, as_json: bool) -> None:
         _print_pairs(result_pairs(result))
     failure = next((each.failure for each in (result.train, result.evaluation) if each and each.failure), None)
     if failure is not None:
-        print(f"peftbench: the run failed: {failure.message}; its record is in {result.folder}", file=sys.stderr)
+        _complain(f"the run failed: {failure.message}; its record is in {result.folder}")
         raise SystemExit(1)
 
 
@@ -330,7 +360,7 @@ def _lines(file: Path | None) -> list[str]:
         text = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"the lines in {str(file)!r} cannot be read: {error}; give a UTF-8 text file") from error
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
     if not lines:
         raise DataError("there is no line to answer; give a file with one prompt a line")
     return lines

@@ -202,14 +202,29 @@ def _apply(source: Source, settings: Sequence[str], overrides: Mapping[str, Any]
         if not equals or not key.strip():
             source.problems.append(f"--set {setting}: expected key=value, such as training.epochs=3")
             continue
-        try:
-            value = YAML(typ="safe", pure=True).load(text) if text.strip() else None
-        except (YAMLError, ValueError):
-            value = text
-        _put(source, tuple(key.strip().split(".")), value, f"--set {key.strip()}")
+        place = f"--set {key.strip()}"
+        _put(source, tuple(key.strip().split(".")), _given(text, source, place), place)
     for key, value in overrides.items():
         if value is not None:
             _put(source, tuple(key.split("__")), value, f"--{key.split('__')[-1].replace('_', '-')}")
+
+
+def _given(text: str, source: Source, place: str) -> Any:
+    """The value of `--set`, read as in a file."""
+    try:
+        _check_events(text, place)
+        nodes = list(YAML(typ="safe", pure=True).compose_all(text))
+    except ConfigError as error:
+        source.problems += error.problems
+        return None
+    except (YAMLError, ValueError, RecursionError):
+        return text
+    if len(nodes) != 1 or nodes[0] is None:
+        return text if text.strip() else None
+    own = Source(place)
+    value = _plain(nodes[0], own, ())
+    source.problems += own.problems
+    return value
 
 
 def _put(source: Source, path: tuple[str, ...], value: Any, place: str) -> None:

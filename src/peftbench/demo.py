@@ -5,14 +5,15 @@ parameters; `PRESET` scales what would otherwise take hours, and the output name
 """
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from peftbench.console import observing, print_table
-from peftbench.execute import run
-from peftbench.observer import Observer
+from peftbench.disk import explained
+from peftbench.execute import run_many
 from peftbench.records import RunResult
-from peftbench.store import explained
 from peftbench.testing import save_tiny_model
 
 DATASETS = ("sst2@mini", "svamp@mini")
@@ -42,12 +43,16 @@ MODEL: dict[str, Any] = {
 def compare(output: Path, *, as_json: bool = False) -> list[RunResult]:
     """Run every method on every task, print the table, and return the results; finished runs are read back."""
     model = output / "model" / "toy-llama"
-    if not (model / "config.json").is_file():
+    if not (model / "tokenizer.json").is_file():
+        draft = model.with_name(f"draft-{os.getpid()}")
         with explained(output):
-            model.mkdir(parents=True, exist_ok=True)
-            save_tiny_model(str(model), **MODEL)
+            shutil.rmtree(model, ignore_errors=True)  # half a model, of a demo that was stopped
+            draft.mkdir(parents=True)
+            save_tiny_model(str(draft), **MODEL)
+            draft.rename(model)
     with observing() as observer:
-        results = [_one(dataset, method, model, output, observer) for dataset in DATASETS for method in METHODS]
+        configs = [_config(dataset, method, model, output) for dataset in DATASETS for method in METHODS]
+        results = run_many(configs, observer=observer)
     if as_json:
         print(json.dumps([json.loads(result.model_dump_json()) for result in results], indent=1))
     else:
@@ -55,23 +60,19 @@ def compare(output: Path, *, as_json: bool = False) -> list[RunResult]:
     return results
 
 
-def _one(dataset: str, method: str, model: Path, output: Path, observer: Observer) -> RunResult:
+def _config(dataset: str, method: str, model: Path, output: Path) -> dict[str, Any]:
     settings = {key: value for key, value in PRESET[method].items() if key != "learning_rate"}
     rate = PRESET[method].get("learning_rate")
-    observer.note(0, f"{dataset}: {method}")
-    return run(
-        {
-            "model": str(model),
-            "dataset": dataset,
-            "method": {"name": method, **settings},
-            "seed": SEED,
-            "training": {**TRAINING, **({"learning_rate": rate} if rate else {})},
-            "device": "cpu",
-            "threads": 1,
-            "output": str(output / "runs"),
-        },
-        observer=observer,
-    )
+    return {
+        "model": str(model),
+        "dataset": dataset,
+        "method": {"name": method, **settings},
+        "seed": SEED,
+        "training": {**TRAINING, **({"learning_rate": rate} if rate else {})},
+        "device": "cpu",
+        "threads": 1,
+        "output": str(output / "runs"),
+    }
 
 
 def _print(results: list[RunResult], output: Path) -> None:

@@ -34,16 +34,6 @@ class UnknownName(PeftBenchError):
         super().__init__(f"{where}unknown {kind} {given!r}{suggestion(given, known)}")
 
 
-class RunFailed(PeftBenchError):
-    """A run ended without a result; `reason` is a short word for records, such as `nonfinite`."""
-
-    exit_code = 1
-
-    def __init__(self, reason: str, message: str, step: int | None = None) -> None:
-        self.reason, self.step = reason, step
-        super().__init__(message)
-
-
 def suggestion(given: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known names, else the list of them."""
     names = sorted(known)

@@ -14,13 +14,14 @@ from typing import Any
 
 from peftbench.config import run_config
 from peftbench.datasets import get_dataset
+from peftbench.datasets.catalog import under_protocol
 from peftbench.engine.adapter import Adapter, AdapterFiles
 from peftbench.engine.base import Base
 from peftbench.engine.generate import generate
 from peftbench.engine.loading import read_adapter, threads
 from peftbench.engine.memory import peak_bytes, start_interval
 from peftbench.engine.pack import Sample, common_prefix
-from peftbench.errors import DataError
+from peftbench.errors import ConfigError, DataError
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
 from peftbench.methods.specs import methods
@@ -38,7 +39,7 @@ from peftbench.store import (
     write_predictions,
     write_record,
 )
-from peftbench.training import train_all
+from peftbench.training import intact, train_all
 
 
 def run(
@@ -77,6 +78,11 @@ def run_many(
     """
     observer = observer or Observer()
     checked = [run_config(config) for config in configs]
+    for config in checked:
+        if not evaluate and methods.get(config.method.name).build is None:
+            raise ConfigError(
+                f"method {config.method.name!r} trains nothing; use `run`, which evaluates it as it is"
+            )
     observer.runs([f"{config.method.name} on {config.dataset}, seed {config.seed}" for config in checked])
     plans = [make_plan(config, rows, observer, test=evaluate, number=i) for i, config in enumerate(checked)]
     trained = train_all(plans, force=force, debug=debug)
@@ -97,8 +103,13 @@ def evaluate_run(
     found = find_run(folder)
     plan = make_plan(config, rows, observer or Observer(), folder=found)
     trained = found.train_record()
-    if plan.method.build and (trained is None or trained.status == "failed"):
+    if plan.method.build and trained is None:
         raise DataError(f"run {found.path} has no finished training; run `peftbench train` with its configuration")
+    if trained is not None and trained.failure is not None:
+        raise DataError(
+            f"the training of run {found.path} failed, and cannot be evaluated: {trained.failure.message}; "
+            "train with other settings"
+        )
     return RunResult(folder=str(found.path), config=plan.config, train=trained, evaluation=_evaluate(plan))
 
 
@@ -108,8 +119,14 @@ def predict(folder: Path, prompts: Sequence[Prompt], *, observer: Observer | Non
     config = found.config()
     observer = observer or Observer()
     base = load_base_of(config, observer)
+    made_with = _made_with(found)
+    if made_with is not None and made_with != base.facts.fingerprint:
+        raise DataError(
+            f"model {config.model!r} is not the one that run {found.path} was made with; give that one"
+        )
     adapter = _deployed(found, config, base)
-    answer_tokens = config.evaluation.max_new_tokens or get_dataset(config.dataset).max_new_tokens
+    spec = under_protocol(get_dataset(config.dataset), config.protocol)
+    answer_tokens = config.evaluation.max_new_tokens or spec.max_new_tokens
     encoded = base.encode(
         [Example(f"{i + 1}", prompt, "", ()) for i, prompt in enumerate(prompts)],
         max_tokens=config.training.max_tokens,
@@ -122,11 +139,26 @@ def predict(folder: Path, prompts: Sequence[Prompt], *, observer: Observer | Non
     return [text for text, _, _ in _generate(base, adapter, encoded.samples, config, answer_tokens, observer)]
 
 
+def _made_with(folder: RunFolder) -> str | None:
+    """Fingerprint of the model that a run was made with; None where nothing is finished."""
+    trained = folder.train_record()
+    if trained is not None:
+        return trained.model.fingerprint
+    done = [read_record(EvalRecord, each / "result.json") for each in folder.evaluations()]
+    return next((record.model.fingerprint for record in done if record is not None), None)
+
+
 def _deployed(folder: RunFolder, config: RunConfig, base: Base) -> Adapter | None:
     """The trained adapter of a run, read back from its folder; None for the base model."""
     method = methods.get(config.method.name)
     if method.build is None:
         return None
+    trained = folder.train_record()
+    if trained is None or not intact(folder, trained):
+        raise DataError(
+            f"the adapter in {folder.adapter} is not the one that was trained: it is damaged or replaced; "
+            "restore its files, or run `peftbench train` again with its configuration"
+        )
     files = AdapterFiles(*read_adapter(folder.adapter))
     return load_adapter(method, base.model.module, config.method.settings_for(method), files, config.seed)
 

@@ -14,7 +14,7 @@ from peftbench.errors import DataError, UnknownName
 from peftbench.schema import DatasetSpec, Prompt, Protocol
 
 if TYPE_CHECKING:
-    from peftbench.records import RunResult
+    from peftbench.records import RunResult, TokenFacts
 
 
 def rows_of(kind: str) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ def method(name: str, model: str | None, revision: str | None, changes: Sequence
         from peftbench.engine.loading import load_config, weightless
         from peftbench.methods import build_adapter
 
-        base = weightless(load_config(model, revision))
+        base = weightless(load_config(model, revision), model)
         shown["model"] = base.config.model_type
         shown["base_params"] = sum(parameter.numel() for parameter in base.parameters())
         shown["trainable_params"] = build_adapter(spec, base, settings, [0]).trainable_params if spec.build else 0
@@ -110,16 +110,24 @@ def _prompt(spec: DatasetSpec, line: str, number: int) -> Prompt:
     if line.lstrip().startswith("{"):
         try:
             given = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"line {number} begins like JSON but is none: {error}; mend it") from error
         names = {field.column: field.label for field in spec.fields}
         names |= {field.label: field.label for field in spec.fields}
         for key in given:
             if key not in names:
                 raise UnknownName("field", key, [field.label for field in spec.fields], f"line {number}: ")
+        for key, value in given.items():
+            if not isinstance(value, str | int | float) or isinstance(value, bool):
+                raise DataError(f"line {number}: field {key!r} is {value!r}, expected a text")
         texts = {names[key]: str(value) for key, value in given.items()}
-        fields = tuple((field.label, texts[field.label]) for field in spec.fields if texts.get(field.label))
-        return Prompt(spec.instruction, fields)
+        missing = [field.label for field in spec.fields if not texts.get(field.label)]
+        if len(missing) == len(spec.fields):
+            raise DataError(f"line {number} has none of the fields {', '.join(missing)}; give their texts")
+        return Prompt(
+            spec.instruction,
+            tuple((field.label, texts[field.label]) for field in spec.fields if texts.get(field.label)),
+        )
     if len(spec.fields) == 1:
         return Prompt(spec.instruction, ((spec.fields[0].label, line),))
     return Prompt("", (("", line),))
@@ -139,11 +147,24 @@ def result_pairs(result: "RunResult") -> dict[str, Any]:
         pairs["best step"] = f"{result.train.best_step} of {result.train.steps}"
         pairs["best validation loss"] = result.train.best_validation_loss
         pairs["training"] = f"{result.train.seconds:.1f} s"
+        pairs |= _rows(result.train.tokens["train"], "training")
     evaluation = result.evaluation
     if evaluation is not None and evaluation.status == "done":
         for protocol, scores in evaluation.scores.items():
             pairs[f"score ({protocol})"] = f"{scores.primary:.2f}"
         pairs["invalid outputs"] = f"{100 * evaluation.invalid_rate:.1f} %"
         pairs["most frequent output"] = f"{100 * evaluation.top_output_share:.1f} %"
+        pairs |= _rows(evaluation.tokens, "test")
+        overlap = evaluation.data.train_test_overlap_rows
+        if overlap:
+            pairs["test rows that stand in train"] = f"{overlap:,}; `peftbench score RUN --unseen` leaves them out"
         pairs["evaluation"] = f"{evaluation.seconds:.1f} s"
     return pairs
+
+
+def _rows(facts: "TokenFacts", split: str) -> dict[str, str]:
+    """What the token limit did to rows, if anything."""
+    told = {"shortened": facts.cut_rows, "left out": facts.dropped_rows}
+    text = ", ".join(f"{count:,} {what}" for what, count in told.items() if count)
+    limit = f"of {facts.rows:,} to fit into {facts.limit_tokens:,} tokens"
+    return {f"{split} rows": f"{text} {limit}"} if text else {}

@@ -130,8 +130,8 @@ def pscp(
 
 
 def _checked(name: str, value: float | None, *, negative: bool = False) -> float:
-    allowed = isinstance(value, int | float) and math.isfinite(value) and (negative or value >= 0)
-    if value is None or not allowed:
+    allowed = isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
+    if value is None or not allowed or (value < 0 and not negative):
         expected = "a finite number" if negative else "a finite number of at least 0"
         raise ConfigError(f"{name} is {value!r}, expected {expected}")
     return float(value)

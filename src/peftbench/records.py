@@ -6,13 +6,22 @@ are what is written beside a run and never changed after. No behaviour here beyo
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol
 
 Positive = Annotated[int, Field(ge=1)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
+
+
+def _plain_text(text: str) -> str:
+    if len(text) > 1000 or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        raise ValueError("a name or path of at most 1,000 characters, none of them a control character")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_plain_text)]
 
 RECORD_VERSION = 1
 """Raised when a field of a record changes its meaning."""
@@ -21,7 +30,7 @@ RECORD_VERSION = 1
 class DataConfig(Frozen):
     """Which rows a run uses."""
 
-    directory: str | None = None
+    directory: Name | None = None
     """Folder with `<dataset>/<split>.{parquet,jsonl,jsonl.gz}`; None takes the hub."""
     allow_partial: bool = False
     """Accept fewer rows than Table 4 counts; the record says so."""
@@ -69,7 +78,7 @@ class EngineConfig(Frozen):
 class EvaluationConfig(Frozen):
     """How a trained adapter is evaluated; the second configuration file."""
 
-    run: str | None = None
+    run: Name | None = None
     """Folder of a trained run, for `peftbench eval`; elsewhere the run is the one just trained."""
     test_rows: Positive | None = None
     """A seeded sample of so many test rows; None takes all."""
@@ -82,7 +91,7 @@ class EvaluationConfig(Frozen):
 class RunConfig(Frozen):
     """One run: a model, a dataset, a method, a seed, and how to train and evaluate."""
 
-    model: str
+    model: Name
     """Folder of a Hugging Face model, or its hub id."""
     model_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
     """Commit of the hub model, 40 hexadecimal digits; needed with a hub id. A branch or tag could move."""
@@ -98,9 +107,9 @@ class RunConfig(Frozen):
     device: Device = "auto"
     dtype: Dtype = "auto"
     """Precision of the frozen base; adapters are trained in float32."""
-    threads: Positive | None = None
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads; None leaves them to torch. A run goes on only with the number it began with."""
-    output: str = "runs"
+    output: Name = "runs"
     """Folder of all runs."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of a finished run."""
@@ -130,7 +139,7 @@ class CurvePoint(Frozen):
 class Failure(Frozen):
     """Why a run ended without a result."""
 
-    reason: Literal["nonfinite", "out_of_memory", "error"]
+    reason: Literal["nonfinite", "out_of_memory"]
     message: str
     step: int | None
 
@@ -192,6 +201,8 @@ class TrainRecord(Frozen):
     adapter_params: int | None
     """Parameters stored for use; fewer than trained where an encoder is dropped."""
     adapter_bytes: int | None
+    adapter_sha256: str | None = None
+    """Hash of the file of the stored weights."""
     shared_prefix_tokens: int
     """Tokens at the head of each row that were computed once for all its samples; 0 where none were."""
     shared_prefix_exact: bool = True

@@ -5,6 +5,7 @@ from typing import get_args
 
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
+from peftbench.disk import explained
 from peftbench.errors import DataError, UnknownName
 from peftbench.metrics import score_rows
 from peftbench.records import EvalRecord, Scores
@@ -42,7 +43,7 @@ def score(
     known = get_args(Protocol)
     if protocol not in known:
         raise UnknownName("protocol", protocol, known)
-    golds = [(each,) if isinstance(each, str) else tuple(each) for each in references]
+    golds = [(each,) if isinstance(each, str) else each for each in references]
     spec = under_protocol(get_dataset(dataset), protocol)
     scored = score_rows(spec, predictions, golds, protocol)
     return {**scored.values, "invalid_rate": scored.invalid_rate, "top_output_share": scored.top_output_share}
@@ -51,7 +52,12 @@ def score(
 def rescore(path: Path, *, unseen_only: bool = False) -> list[Rescored]:
     """Score the stored predictions of a run, or of one of its evaluations, and keep the scores beside them."""
     run = find_run(path)
-    folders = [path] if (path / "predictions.parquet").is_file() else run.evaluations()
+    below = path.resolve() != run.path.resolve()
+    if below and not (path / "result.json").is_file():
+        raise DataError(
+            f"{str(path)!r} is no finished evaluation of run {run.path}; give the run or an eval- folder"
+        )
+    folders = [path] if below else run.evaluations()
     if not folders:
         raise DataError(f"run {run.path} has no finished evaluation; run `peftbench eval` first")
     return [_rescore(folder, unseen_only) for folder in folders]
@@ -62,6 +68,11 @@ def _rescore(folder: Path, unseen_only: bool) -> Rescored:
     if record is None:
         raise DataError(f"evaluation {folder} is not finished: it has no result.json; evaluate again")
     rows = read_predictions(folder / "predictions.parquet")
+    if len(rows) != record.tokens.rows:
+        raise DataError(
+            f"{folder / 'predictions.parquet'} holds {len(rows)} rows, its record {record.tokens.rows}; restore "
+            "the file or evaluate again"
+        )
     if unseen_only:
         if any(row.in_train is None for row in rows):
             raise DataError(
@@ -69,6 +80,8 @@ def _rescore(folder: Path, unseen_only: bool) -> Rescored:
                 "evaluate a trained run"
             )
         rows = [row for row in rows if not row.in_train]
+        if not rows:
+            raise DataError(f"every test row of evaluation {folder} stands in train too, so none is left to score")
     spec = under_protocol(get_dataset(record.config.dataset), record.config.protocol)
     scored = score_both(spec, [row.text for row in rows], [row.references for row in rows])
     result = Rescored(
@@ -80,5 +93,6 @@ def _rescore(folder: Path, unseen_only: bool) -> Rescored:
         scores={protocol: as_record(each) for protocol, each in scored.items()},
     )
     suffix = "-unseen" if unseen_only else ""
-    write_json(folder / f"scores-{result.metric_version}{suffix}.json", result.model_dump(mode="json"))
+    with explained(folder):
+        write_json(folder / f"scores-{result.metric_version}{suffix}.json", result.model_dump(mode="json"))
     return result

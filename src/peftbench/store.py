@@ -8,19 +8,18 @@
 changed. Folders of several machines merge by copying.
 """
 
+import hashlib
 import json
-import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from peftbench.disk import draft_of, explained, write_tensors, write_text
 from peftbench.errors import DataError
 from peftbench.records import EvalRecord, RunConfig, TrainRecord
 
@@ -64,6 +63,11 @@ class RunFolder:
         return self.path / "adapter"
 
     @property
+    def adapter_file(self) -> Path:
+        """File of the trained weights."""
+        return self.adapter / "adapter_model.safetensors"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the checkpoints of a training that has not ended."""
         return self.path / "checkpoint"
@@ -104,20 +108,23 @@ class RunFolder:
     def write_curve(self, points: Iterable[BaseModel]) -> None:
         """Replace the training curve by these points."""
         lines = "".join(point.model_dump_json() + "\n" for point in points)
-        write_text(self.path / "curve.jsonl", lines)
+        with explained(self.path):
+            write_text(self.path / "curve.jsonl", lines)
 
     def write_adapter(self, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> int:
         """Write an adapter in the format of Hugging Face PEFT; returns the bytes of its tensors' file."""
-        from safetensors.torch import save_file
-
         with explained(self.adapter):
             self.adapter.mkdir(parents=True, exist_ok=True)
-            file = self.adapter / "adapter_model.safetensors"
-            draft = file.with_suffix(f".draft-{os.getpid()}")
-            save_file(dict(tensors), draft, metadata={"format": "pt"})
-            draft.replace(file)
+            write_tensors(self.adapter_file, tensors)
             write_json(self.adapter / "adapter_config.json", dict(config))
-        return file.stat().st_size
+        return self.adapter_file.stat().st_size
+
+    def adapter_sha256(self) -> str | None:
+        """SHA-256 of the stored weights; None where there are none."""
+        if not self.adapter_file.is_file():
+            return None
+        with self.adapter_file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
 
     def evaluation(self, eval_id: str) -> Path:
         """Folder of one evaluation."""
@@ -133,7 +140,7 @@ class RunFolder:
 
 def find_run(path: Path) -> RunFolder:
     """The run at `path`, which is its folder or lies below it; raises `DataError` if there is none."""
-    for folder in (path, *path.absolute().parents):
+    for folder in (path, *path.absolute().parents) if path.exists() else ():
         if (folder / "config.json").is_file() and "train_id" in _json(folder / "config.json"):
             return RunFolder(folder)
     what = "does not exist" if not path.exists() else "is not the folder of a run"
@@ -142,7 +149,7 @@ def find_run(path: Path) -> RunFolder:
 
 def read_record(model: type[M], file: Path) -> M | None:
     """A finished record, or None where there is none; raises `DataError` if it cannot be understood."""
-    return _model(model, file.read_text(encoding="utf-8"), file) if file.is_file() else None
+    return _model(model, file.read_bytes(), file) if file.is_file() else None
 
 
 def write_record(file: Path, record: TrainRecord | EvalRecord, *, again: bool = False) -> None:
@@ -171,9 +178,8 @@ def write_predictions(file: Path, rows: Iterable[Prediction]) -> None:
     columns = [pa.array([getattr(row, name) for row in stored], type=kind) for name, kind in kinds.items()]
     with explained(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".draft-{os.getpid()}")
-        pq.write_table(pa.table(columns, names=list(kinds)), draft, compression="zstd")
-        draft.replace(file)
+        with draft_of(file) as draft:
+            pq.write_table(pa.table(columns, names=list(kinds)), draft, compression="zstd")
 
 
 def read_predictions(file: Path) -> list[Prediction]:
@@ -197,33 +203,6 @@ def write_json(file: Path, value: Any) -> None:
     write_text(file, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def write_text(file: Path, text: str) -> None:
-    """Write a text file whole or not at all: a draft beside it, flushed to disk, then one rename."""
-    handle, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-", text=False)
-    try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(text.encode("utf-8"))
-            out.flush()
-            os.fsync(out.fileno())
-        Path(draft).chmod(0o644)
-        Path(draft).replace(file)
-    finally:
-        Path(draft).unlink(missing_ok=True)
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Say in one sentence what the disk refused, and that nothing before is lost."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(
-            f"cannot write {path}: {reason}; what was finished before is kept, make room or choose another output "
-            "folder and run the same command again"
-        ) from error
-
-
 def safe_name(name: str) -> str:
     """A name as one part of a path: letters, digits, dot, dash and underscore, not beginning with a dot."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", name).lstrip(".-") or "model"
@@ -232,12 +211,12 @@ def safe_name(name: str) -> str:
 def _json(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read as JSON ({error}); restore it or choose another folder") from error
     return value if isinstance(value, dict) else {}
 
 
-def _model(model: type[M], text: str, file: Path) -> M:
+def _model(model: type[M], text: str | bytes, file: Path) -> M:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:

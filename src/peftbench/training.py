@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from peftbench.datasets import get_dataset
+from peftbench.disk import explained
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.base import Base
 from peftbench.engine.loading import threads
@@ -20,7 +21,7 @@ from peftbench.observer import Part
 from peftbench.plan import Plan, load_base_of
 from peftbench.provenance import provenance
 from peftbench.records import Provenance, TrainRecord
-from peftbench.store import explained, write_record
+from peftbench.store import RunFolder, write_record
 
 
 def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[str, TrainRecord]:
@@ -29,6 +30,9 @@ def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[str, T
     left: dict[str, Plan] = {}
     for plan in plans:
         done = plan.folder.train_record()
+        if done is not None and not intact(plan.folder, done):
+            plan.observer.note(plan.number, f"the adapter in {plan.folder.adapter} is damaged and is made again")
+            done = None
         if done is not None and not _may_succeed_now(done):
             records[plan.train_id] = done
         elif plan.method.build:
@@ -39,6 +43,11 @@ def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[str, T
             for group in _within_budget(mixable):
                 records.update(_train_group(group, force=force, debug=debug))
     return records
+
+
+def intact(folder: RunFolder, record: TrainRecord) -> bool:
+    """Whether the weights that a record describes are there as they were written."""
+    return record.adapter_sha256 is None or folder.adapter_sha256() == record.adapter_sha256
 
 
 def _may_succeed_now(record: TrainRecord) -> bool:
@@ -184,6 +193,7 @@ def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with
         trainable_dtype=str(adapter.dtype).removeprefix("torch."),
         adapter_params=stored[0] if stored else None,
         adapter_bytes=stored[1] if stored else None,
+        adapter_sha256=plan.folder.adapter_sha256() if stored else None,
         shared_prefix_tokens=outcome.shared_tokens,
         shared_prefix_exact=outcome.shared_tokens == 0 or adapter.constant_over_batch(),
         passes_per_step=outcome.passes,
@@ -198,7 +208,8 @@ def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with
         provenance=made_with,
     )
     before = plan.folder.train_record()
-    write_record(plan.folder.path / "train.json", record, again=before is not None and _may_succeed_now(before))
+    again = before is not None and (_may_succeed_now(before) or before.adapter_sha256 != record.adapter_sha256)
+    write_record(plan.folder.path / "train.json", record, again=again)
     if not plan.config.keep_checkpoints and not _may_succeed_now(record):
         plan.folder.remove_checkpoints()
     return record

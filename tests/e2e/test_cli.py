@@ -75,6 +75,7 @@ def refused(expected, *arguments, status=2, **options):
     assert code == status, (code, out, err)
     assert expected in err, err
     assert "Traceback" not in err
+    assert "should have foreseen" not in err
     assert "Traceback" not in out
     return err
 
@@ -407,7 +408,7 @@ def test_damaged_records_and_predictions(finished, tmp_path):
     (evaluation / "result.json").write_text("{}")
     refused("is not a record of this version", "score", folder)
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"\0" * 9)
-    refused("cannot be read", "predict", folder, stdin="a line\n")
+    refused("is damaged or replaced", "predict", folder, stdin="a line\n")
 
 
 def test_predict_without_a_line(finished):

@@ -130,7 +130,7 @@ def test_with_all_checkpoints_damaged_the_run_begins_anew_and_says_so(tmp_path):
 
 def test_a_half_written_checkpoint_is_not_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        checkpoint, "_sync", lambda path: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+        checkpoint, "sync", lambda path: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(OSError, match="No space"):
         trained("lora", a_run(tmp_path))

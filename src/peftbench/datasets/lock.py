@@ -7,10 +7,10 @@ pinned, which files a pattern stood for, and the SHA-256 of every file. It never
 import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from pydantic import Field, ValidationError
 
+from peftbench.disk import write_text
 from peftbench.errors import DataError
 from peftbench.schema import Frozen
 
@@ -79,22 +79,10 @@ def update_lock(repository: str, change: Callable[[RepositoryLock], RepositoryLo
             before = read_lock(repository)
             after = change(before)
             if after != before:
-                _replace(path, after.model_dump_json(indent=1))
+                write_text(path, after.model_dump_json(indent=1))
             return after
     except OSError as error:
         raise DataError(
             f"the lock file {path} cannot be written ({error.strerror or error}); make room there, or set "
             "PEFTBENCH_CACHE to a folder that can be written"
         ) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise

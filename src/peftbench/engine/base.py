@@ -10,6 +10,7 @@ from functools import lru_cache
 from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, model_label
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.tokens import ChatFormat, Encoded, chat_format, encode
+from peftbench.errors import ConfigError
 from peftbench.records import ModelFacts
 from peftbench.schema import Example
 
@@ -51,6 +52,12 @@ def _load(path: str, revision: str | None, where: Where, identity: str) -> Base:
     tokenizer = load_tokenizer(path, revision)
     chat_format(tokenizer)  # before the weights: what is wrong with it should not cost a load
     model = load_model(path, revision, where)
+    rows = model.module.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ConfigError(
+            f"model {path!r} has {rows} token embeddings but its tokenizer {len(tokenizer)} tokens; "
+            "give the tokenizer that belongs to the model"
+        )
     settings = getattr(model.module, "generation_config", None)
     chat = chat_format(tokenizer, getattr(settings, "eos_token_id", None))
     facts = ModelFacts(

@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from peftbench.disk import sync, system_errors
+
 _TENSORS, _STATE, _MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 KEPT = 2
 
@@ -42,16 +44,17 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     try:
         draft.mkdir()
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, draft / _TENSORS)
+        with system_errors():
+            save_file(contiguous, draft / _TENSORS)
         (draft / _STATE).write_text(json.dumps(state, allow_nan=False, sort_keys=True), encoding="utf-8")
         manifest = {name: _described(draft / name) for name in (_TENSORS, _STATE)}
         (draft / _MANIFEST).write_text(json.dumps(manifest, sort_keys=True), encoding="utf-8")
         for name in (_TENSORS, _STATE, _MANIFEST):
-            _sync(draft / name)
+            sync(draft / name)
         if final.exists():  # damaged, or written by the attempt before this one
             shutil.rmtree(final)
         draft.rename(final)
-        _sync(folder)
+        sync(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     for old in _folders(folder)[KEPT:]:
@@ -70,7 +73,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
                 return Checkpoint(int(each.name.removeprefix("step-")), tensors, state, tuple(damaged))
             except (SafetensorError, ValueError) as error:
                 problem = str(error)
-        damaged.append(f"checkpoint {each.name} is damaged ({problem}); the one before it is used")
+        damaged.append(f"checkpoint {each.name} is damaged ({problem}) and is not used")
     return Checkpoint(0, {}, {}, tuple(damaged)) if damaged else None
 
 
@@ -98,11 +101,3 @@ def _problem(folder: Path) -> str | None:
 def _described(file: Path) -> dict[str, Any]:
     with file.open("rb") as content:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

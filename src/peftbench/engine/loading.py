@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from transformers import (
 from transformers import logging as transformers_logging
 
 from peftbench.engine.model import LanguageModel, packable
-from peftbench.errors import ConfigError, DataError
+from peftbench.errors import ConfigError, DataError, PeftBenchError
 
 DTYPES = {
     "float32": torch.float32,
@@ -48,8 +49,14 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Where:
     """CUDA in bfloat16 where there is a CUDA device, else the CPU in float32, unless set otherwise."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r} was asked for but torch sees no CUDA device; use device: cpu")
+    elif device.startswith("cuda"):
+        seen, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
+        if number >= seen:
+            raise ConfigError(
+                f"device {device!r} was asked for but torch sees {seen} CUDA devices; use device: cpu"
+            )
+    elif device == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("device 'mps' was asked for but torch sees none here; use device: cpu")
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
     return Where(device, dtype)
@@ -70,10 +77,26 @@ def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
     """
     check_name(path, revision)
     with explained(path):
-        module = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=DTYPES[where.dtype], use_safetensors=True, trust_remote_code=False
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        for each in (config, config.get_text_config()):
+            each._attn_implementation = "eager"  # never what the files name: it could be code from elsewhere
+        module, found = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            revision=revision,
+            dtype=DTYPES[where.dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            output_loading_info=True,
         )
-    return packable(module.to(where.device).eval())
+        without = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+        if without:
+            raise ConfigError(
+                f"model {path!r} is incomplete: its files hold no weights of the right shape for {without[0]}"
+                f"{f' and {len(without) - 1} others' if len(without) > 1 else ''}; get the whole model"
+            )
+        return packable(module.to(where.device).eval())
 
 
 def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:
@@ -84,9 +107,9 @@ def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
 
 
-def weightless(config: PreTrainedConfig) -> PreTrainedModel:
+def weightless(config: PreTrainedConfig, path: str = "") -> PreTrainedModel:
     """A model of this configuration that holds shapes but no weights, to count and to plan."""
-    with torch.device("meta"):
+    with explained(path), torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False).requires_grad_(False)
 
 
@@ -96,12 +119,19 @@ def fingerprint(path: str, revision: str | None) -> str:
     if not folder.is_dir():
         return f"{path}@{revision}"
     digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"}:
-            digest.update(f"{file.name}\0".encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
+    with explained(path):
+        for file in sorted(folder.iterdir()):
+            if file.suffix in {".json", ".safetensors", ".model", ".jinja", ".txt"} and not file.is_dir():
+                digest.update(f"{file.name}\0".encode())
+                digest.update(_sha256(file.resolve(), file.stat().st_mtime_ns, file.stat().st_size))
     return f"sha256:{digest.hexdigest()}"
+
+
+@lru_cache(maxsize=1024)
+def _sha256(file: Path, _changed: int, _size: int) -> bytes:
+    """Hash of a file, read once as long as it does not change."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").digest()
 
 
 def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
@@ -125,9 +155,18 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
 def check_name(path: str, revision: str | None) -> None:
     """Raise `ConfigError` unless this names a model folder, or a hub id together with a commit."""
     folder = Path(path)
+    try:
+        folder.exists()
+    except OSError as error:
+        raise ConfigError(f"model {path[:80]!r} cannot be a folder here: {error.strerror}") from error
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ConfigError(f"model folder {path!r} has no config.json; give the folder of a Hugging Face model")
+        if (folder / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"model folder {path!r} holds an adapter (adapter_config.json), which would be loaded into the "
+                "base model; give the folder of the base model, or one into which the adapter was merged"
+            )
         return
     if folder.exists():
         raise ConfigError(f"model {path!r} is a file; give the folder that holds config.json and the weights")
@@ -150,7 +189,9 @@ def explained(path: str) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError, KeyError) as error:
+    except PeftBenchError:
+        raise
+    except Exception as error:  # the files of a model are foreign, and libraries trip over them in any way
         # The loader wraps what the hub answered; that is the reason to tell.
         reasons = [error, error.__cause__, getattr(error.__cause__, "__cause__", None)]
         unknown = (hub.RepositoryNotFoundError, hub.RevisionNotFoundError)

@@ -4,6 +4,7 @@ Families name and fuse their projections differently. A fused projection is targ
 the role inside it; a family that is not known here is found by the Llama names or refused, never guessed.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,8 +110,10 @@ def find_targets(model: PreTrainedModel, wanted: Sequence[str]) -> list[Target]:
     """The projections of `model` that play one of the roles or match one of the module names in `wanted`.
 
     A name matches a linear projection whose path equals it or ends in it after a dot. Raises `ConfigError`
-    for a name that matches none.
+    for a name that matches none, and for two targets that overlap.
     """
+    if not wanted:
+        raise ConfigError(f"no target is named; use roles ({', '.join(ROLES)}) or endings of module names")
     linears = dict(_linear_modules(model))
     family = _FAMILIES.get(model.config.get_text_config().model_type, _LLAMA)
     found: list[Target] = []
@@ -120,7 +123,21 @@ def find_targets(model: PreTrainedModel, wanted: Sequence[str]) -> list[Target]:
         if not matches:
             raise ConfigError(_no_match(name, path, model, linears))
         found += [_target(path_of, linears[path_of], part, model) for path_of in matches]
-    return sorted(found, key=lambda target: list(linears).index(target.name))
+    order = list(linears)
+    found = list({target.key: target for target in found}.values())  # a role and its module's name are one target
+    found.sort(key=lambda target: order.index(target.name))
+    for one, other in itertools.combinations(found, 2):
+        if one.module is other.module and _overlap(one, other):
+            raise ConfigError(
+                f"two targets act on the same outputs of {one.name}; name the projection or its roles, not both"
+            )
+    return found
+
+
+def _overlap(one: Target, other: Target) -> bool:
+    if one.outputs is None or other.outputs is None:
+        return True
+    return bool(torch.isin(one.outputs, other.outputs).any())
 
 
 def find_norms(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -44,9 +45,14 @@ class TrainingRun:
     def batch(self, step: int) -> list[Sample]:
         """The rows of the update that follows `step` updates."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        order = torch.randperm(len(self.train), generator=generator(self.seed, f"order/{epoch}"))
-        size = self.config.batch_size
+        order, size = _order(self.seed, epoch, len(self.train)), self.config.batch_size
         return [self.train[i] for i in order[number * size : (number + 1) * size].tolist()]
+
+
+@lru_cache(maxsize=16)
+def _order(seed: int, epoch: int, rows: int) -> torch.Tensor:
+    """The order of the rows in one epoch of a run, (rows,)."""
+    return torch.randperm(rows, generator=generator(seed, f"order/{epoch}"))
 
 
 @dataclass

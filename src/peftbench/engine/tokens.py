@@ -197,9 +197,13 @@ def _fitted(prompt: Prompt, chat: ChatFormat, budget: int) -> tuple[tuple[int, .
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, header: bool) -> str:
     try:
+        template = str(tokenizer.get_chat_template())
+        if "strftime_now" in template:
+            template = f"{{% macro strftime_now(format) %}}{TEMPLATE_DATE}{{% endmacro %}}{template}"
         return str(
             tokenizer.apply_chat_template(
                 messages,
+                chat_template=template,
                 tokenize=False,
                 add_generation_prompt=header,
                 enable_thinking=False,

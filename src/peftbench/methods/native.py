@@ -27,6 +27,7 @@ from peftbench.engine.adapter import (
     per_run,
     uniform,
 )
+from peftbench.errors import ConfigError
 from peftbench.methods import peft_format
 from peftbench.methods.specs import (
     IA3Settings,
@@ -113,6 +114,18 @@ class IA3(Adapter):
         self.feedforward = (
             find_targets(model, settings.feedforward_targets) if settings.feedforward_targets else []
         )
+        for target in self.feedforward:
+            if target.outputs is not None:
+                raise ConfigError(
+                    f"IA3 cannot scale the input of a part of the fused projection {target.name}; name the "
+                    "projection itself in feedforward_targets"
+                )
+            if any(each.module is target.module for each in self.targets):
+                raise ConfigError(
+                    f"{target.name} is in targets and in feedforward_targets of IA3; keep one of them"
+                )
+        if not self.targets and not self.feedforward:
+            raise ConfigError("IA3 has neither targets nor feedforward_targets; name at least one projection")
         for target in self.targets:
             self.add(f"{target.key}.scale", _filled(1.0, target.out_features))
         for target in self.feedforward:

@@ -11,7 +11,7 @@ from pydantic import Field
 from peftbench.registry import Registry
 from peftbench.schema import Frozen, MethodSpec
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Targets = tuple[str, ...]
 
@@ -27,7 +27,7 @@ class LoRASettings(Frozen):
 
     rank: Count = 16
     """Width of the two low-rank factors."""
-    alpha: Annotated[float, Field(gt=0)] = 16
+    alpha: Annotated[float, Field(gt=0, le=1e6)] = 16
     """The product of the factors is scaled by alpha / rank."""
     dropout: Share = 0.05
     """Share of a target's inputs that is zeroed in training, on the low-rank path alone."""

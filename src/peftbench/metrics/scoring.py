@@ -110,7 +110,7 @@ def score_rows(
         )
     chosen = metrics.get(spec.metric)
     counts = [
-        _count_row(chosen, row, prediction, golds, spec, protocol) if golds else None
+        _count_row(chosen, row, prediction, golds, spec, protocol) if _listed(row, golds) else None
         for row, (prediction, golds) in enumerate(zip(predictions, references, strict=True))
     ]
     scored = [count for count in counts if count is not None]
@@ -135,6 +135,12 @@ def score_rows(
     )
 
 
+def _listed(row: int, golds: Sequence[str]) -> Sequence[str]:
+    if not isinstance(golds, list | tuple | str):
+        raise DataError(f"row {row}: the references are a {type(golds).__name__}; give a list of texts")
+    return golds
+
+
 def _count_row(
     chosen: Metric, row: int, prediction: str, golds: Sequence[str], spec: DatasetSpec, protocol: Protocol
 ) -> Counts:
@@ -144,6 +150,8 @@ def _count_row(
         )
     if isinstance(golds, str):
         raise DataError(f"row {row}: the references are one text; give a list of texts, even for a single one")
+    if not all(isinstance(gold, str) for gold in golds):
+        raise DataError(f"row {row}: a reference is not a text; give a list of texts")
     try:
         return chosen.count(prediction, tuple(golds), spec, protocol)
     except DataError as error:
