@@ -4,13 +4,17 @@ Lengths are those of the synthetic workloads in use since the first prototype: t
 tokens, answer tokens. Token ids are random; only lengths matter for speed.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from peftbench.engine.pack import Sample
+from peftbench.datasets import get_dataset, load_dataset
+from peftbench.engine.loading import load_tokenizer
+from peftbench.engine.pack import Sample, common_prefix
+from peftbench.engine.tokens import chat_format, encode
 
 BATCH = 4
 
@@ -42,6 +46,8 @@ SIZES = {
 
 def samples_of(name: str, count: int, vocabulary: int, seed: int = 0) -> list[Sample]:
     """Random samples with the lengths of a workload."""
+    if name.startswith("rows:"):
+        return real_samples(name.removeprefix("rows:"), count)
     workload, source = WORKLOADS[name], torch.Generator().manual_seed(seed)
 
     def ids(length: int) -> tuple[int, ...]:
@@ -52,6 +58,17 @@ def samples_of(name: str, count: int, vocabulary: int, seed: int = 0) -> list[Sa
 
     shared = ids(workload.shared)
     return [Sample(shared + ids(between(workload.own)), ids(between(workload.answer))) for _ in range(count)]
+
+
+def real_samples(dataset: str, count: int) -> list[Sample]:
+    """Training rows of a dataset in the folder that PEFTBENCH_DATA names, by the tokenizer in BENCH_TOKENIZER.
+
+    Ids of a tokenizer fit any model with at least as many embeddings.
+    """
+    chat = chat_format(load_tokenizer(os.environ["BENCH_TOKENIZER"], None))
+    data = load_dataset(get_dataset(dataset), allow_partial=True, splits=("train",))
+    rows = (data.train * (count // len(data.train) + 1))[:count]
+    return list(encode(rows, chat, limit=2048, reserve=32, learn=True, place=dataset).samples)
 
 
 def model_of(
@@ -84,15 +101,9 @@ def useful_flops(model: PreTrainedModel, batch: list[Sample], virtual_tokens: in
     Forward and backward through each layer once for every token that differs, shared ones once for the batch,
     and through the head for answer tokens alone; frozen weights have no gradient. Attention is left out.
     """
-    shared = len(_common(batch))
+    shared = len(common_prefix(batch))
     tokens = virtual_tokens + shared + sum(sample.tokens - shared for sample in batch)
     answers = sum(len(sample.answer) for sample in batch)
     layers = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and p.dim() == 2)
     head: Any = model.get_output_embeddings().weight
     return 4.0 * (layers * tokens + head.numel() * answers)
-
-
-def _common(batch: list[Sample]) -> tuple[int, ...]:
-    from peftbench.engine.pack import common_prefix
-
-    return common_prefix(batch)

@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+torch.set_num_threads(1)  # several test processes share the cores, and waiting threads would starve one another
 
 
 @pytest.fixture(scope="session")

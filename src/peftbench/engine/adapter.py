@@ -20,6 +20,7 @@ from peftbench.engine.roles import Heads, Target, features, find_norms, find_tar
 __all__ = [
     "Adapter",
     "AdapterFiles",
+    "DishonestAdapter",
     "Forward",
     "Heads",
     "Initial",
@@ -66,6 +67,10 @@ class RunNoise:
         return generator(self.seed, f"dropout/{self.step}/{place}", device)
 
 
+class DishonestAdapter(AssertionError):
+    """An adapter says that its prefix is the same in all samples, and it is not."""
+
+
 Noise = Sequence[RunNoise]
 """Dropout of one pass, for each run."""
 
@@ -78,6 +83,8 @@ def dropped(x: Tensor, probability: float, noise: Noise, place: str) -> Tensor:
         whole = torch.empty(each.tokens, x.shape[-1], dtype=x.dtype, device=x.device)
         whole.bernoulli_(1 - probability, generator=source)
         held = torch.cat([whole[start:end] for start, end in each.spans])
+        if len(held) > x.shape[1]:  # rows are cut short only for adapters that say they draw nothing
+            raise DishonestAdapter(f"dropout is drawn at {place} although constant_over_batch() says that none is")
         keep[run, : len(held)] = held
     return x * keep / (1 - probability)
 
@@ -164,6 +171,10 @@ class Adapter:
     def hear(self, noise: Noise | None) -> None:
         """Train the next pass with this dropout; None for none."""
         self.noise = noise
+
+    def draws(self) -> bool:
+        """Whether the next pass is one with dropout."""
+        return self.noise is not None and not self.constant_over_batch()
 
     def deployed(self, run: int) -> "Adapter":
         """The adapter of one run as it is used for prediction; encoders of soft prompts are run once here."""

@@ -28,6 +28,7 @@ class Mixture(Adapter):
         return self.parts
 
     def hear(self, noise: Noise | None) -> None:
+        super().hear(noise)
         start = 0
         for part in self.parts:
             part.hear(None if noise is None else noise[start : start + part.runs])

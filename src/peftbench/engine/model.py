@@ -6,6 +6,7 @@ output head, and what the family does after it (soft-capping, scaling) stays its
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.attention import ATTENTION, Cache, KeysAndValues, Layout
 from peftbench.engine.pack import Sample, Stream, pack
+from peftbench.engine.roles import heads_of
 from peftbench.errors import ConfigError
 
 
@@ -28,6 +30,12 @@ class LanguageModel:
         if head is None:
             raise ConfigError(f"{type(module).__name__} has no output head; a causal language model is needed")
         head.register_forward_pre_hook(self._pick_answer_rows)
+        self._trimmed: tuple[Tensor, int] | None = None
+        self._full: tuple[Tensor, tuple[int, ...]] | None = None
+        self._last = _last_layer(module)
+        if self._last is not None:
+            self._last.mlp.register_forward_pre_hook(self._trim)
+            self._last.mlp.register_forward_hook(self._restore)
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -70,7 +78,13 @@ class LanguageModel:
         `cache` (one row only) keys and values are kept for `next_logits`.
         """
         layout = Layout(stream, prefix=kept or self._prefix(adapter), cache=cache)
-        return self._logits(stream, layout, adapter.soft_prompt() if adapter and kept is None else None)
+        # Dropout is drawn for whole rows; and when layers are computed again, this is no longer known.
+        whole = (adapter is not None and adapter.draws()) or getattr(self._last, "gradient_checkpointing", False)
+        self._trimmed = None if whole else (stream.answer_rows, stream.runs)
+        try:
+            return self._logits(stream, layout, adapter.soft_prompt() if adapter and kept is None else None)
+        finally:
+            self._trimmed = None
 
     def keep(self, shared: Sequence[int], adapter: Adapter | None, runs: int = 1) -> KeysAndValues | None:
         """Keys and values of the soft prompt and the shared tokens, for any number of streams; None without any.
@@ -140,6 +154,28 @@ class LanguageModel:
             return args
         hidden = args[0]  # (runs, tokens, width)
         return (hidden.reshape(-1, hidden.shape[-1]).index_select(0, self._rows)[None], *args[1:])
+
+    def _trim(self, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+        """The last layer's MLP need see only tokens after which something is predicted."""
+        if self._trimmed is None or len(args) != 1:
+            return None
+        rows, runs = self._trimmed
+        x = args[0]  # (runs, tokens, width)
+        self._full = (rows, tuple(x.shape))
+        return (x.reshape(-1, x.shape[-1]).index_select(0, rows).view(runs, -1, x.shape[-1]),)
+
+    def _restore(self, _: nn.Module, __: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        if self._full is None:
+            return out
+        (rows, shape), self._full = self._full, None
+        return out.new_zeros(shape).view(-1, shape[-1]).index_copy(0, rows, out.flatten(0, 1)).view(shape)
+
+
+def _last_layer(module: PreTrainedModel) -> Any:
+    """The last decoder layer, where it has an MLP by that name; None elsewhere."""
+    depth = heads_of(module.config).layers
+    stacks = (each for each in module.modules() if isinstance(each, nn.ModuleList) and len(each) == depth)
+    return next((stack[-1] for stack in stacks if hasattr(stack[-1], "mlp")), None)
 
 
 PACKABLE_LAYERS = {"full_attention", "sliding_attention"}

@@ -8,6 +8,7 @@ its soft prompt and all its tokens itself.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class Stream:
     back: Tensor
     """(R * (T - shared),): for each stream token after the shared part its index in (R * S * L)."""
     answer_rows: Tensor
-    """(R * A,): flattened stream index of each position whose next token is predicted."""
+    """(R * A,): flattened stream index of each position whose next token is predicted; none stands twice."""
     answer_ids: Tensor
     """(R, A): the tokens to predict, `NOTHING` where a row has fewer."""
     answer_samples: Tensor
@@ -139,8 +140,12 @@ def pack(
             start = end
 
     predicted = max(len(row) for row in answers)
-    padded = [each + [(k * total, NOTHING, 0)] * (predicted - len(each)) for k, each in enumerate(answers)]
-    table = np.array(padded, dtype=np.int64)  # (R, A, 3)
+    for k, row_answers in enumerate(answers):
+        if missing := predicted - len(row_answers):
+            taken = {place for place, _, _ in row_answers}
+            free = (place for place in range(k * total, (k + 1) * total) if place not in taken)
+            row_answers += [(place, NOTHING, 0) for place in islice(free, missing)]
+    table = np.array(answers, dtype=np.int64)  # (R, A, 3)
 
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)

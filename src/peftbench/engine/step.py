@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from peftbench.engine.adapter import Adapter, RunNoise
+from peftbench.engine.adapter import Adapter, DishonestAdapter, RunNoise
 from peftbench.engine.loss import sample_losses
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.optimizer import AdamW
@@ -17,10 +17,6 @@ from peftbench.records import EngineConfig
 def may_share(adapter: Adapter, engine: EngineConfig) -> bool:
     """Whether the tokens that all samples begin with are computed once a step."""
     return {"auto": adapter.constant_over_batch(), "never": False, "always": True}[engine.shared_prefix]
-
-
-class DishonestAdapter(AssertionError):
-    """An adapter says that its prefix is the same in all samples, and it is not."""
 
 
 @dataclass(frozen=True)
