@@ -123,10 +123,13 @@ def run(
     data_dir: DataDir = None,
     device: Device = None,
     force: Force = False,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="1,2,3", help="Several seeds in place of the file's, trained together.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train, predict and score one run; what is finished is not done again."""
-    _run(train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True)
+    """Train, predict and score one run, or one for each seed; what is finished is not done again."""
+    _run(train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True, seeds=seeds)
 
 
 @app.command("eval")
@@ -153,7 +156,10 @@ def evaluate(
         config = run_config(_placed(config, data_dir, device))
         with observing() as observer:
             result = evaluate_run(Path(evaluation.run), config, observer=observer)
-        _print_result(result, as_json)
+        if as_json:
+            _print_json(json.loads(result.model_dump_json()))
+        else:
+            _print_result(result)
 
 
 @app.command()
@@ -235,6 +241,7 @@ def _run(
     as_json: bool,
     *,
     evaluate: bool,
+    seeds: str | None = None,
 ) -> None:
     with _reported():
         from peftbench.config import load_run_config
@@ -247,12 +254,29 @@ def _run(
             data__directory=str(data_dir) if data_dir else None,
             device=device,
         )
+        configs = [config.model_copy(update={"seed": seed}) for seed in _seeds(seeds)] if seeds else [config]
         from peftbench.console import observing
-        from peftbench.execute import run as execute
+        from peftbench.execute import run_many
 
         with observing() as observer:
-            result = execute(config, observer=observer, force=force, evaluate=evaluate)
-        _print_result(result, as_json)
+            results = run_many(configs, observer=observer, force=force, evaluate=evaluate, debug=_context())
+        if as_json:
+            found = [json.loads(result.model_dump_json()) for result in results]
+            _print_json(found if seeds else found[0])
+        for number, result in enumerate(results):
+            if not as_json:
+                print("\n" if number else "", end="")
+                _print_result(result)
+        _exit_with([record for result in results for record in (result.train, result.evaluation)])
+
+
+def _seeds(text: str) -> list[int]:
+    from peftbench.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds is {text!r}, expected whole numbers with commas, such as 42,123,456") from None
 
 
 def _placed(config: Any, data_dir: Path | None, device: str | None) -> Any:
@@ -317,16 +341,18 @@ def _context() -> bool:
     return bool(context and context.find_root().obj)
 
 
-def _print_result(result: Any, as_json: bool) -> None:
-    if as_json:
-        _print_json(json.loads(result.model_dump_json()))
-    else:
-        from peftbench.listing import result_pairs
+def _print_result(result: Any) -> None:
+    from peftbench.listing import result_pairs
 
-        _print_pairs(result_pairs(result))
-    failure = next((each.failure for each in (result.train, result.evaluation) if each and each.failure), None)
-    if failure is not None:
-        _complain(f"the run failed: {failure.message}; its record is in {result.folder}")
+    _print_pairs(result_pairs(result))
+
+
+def _exit_with(records: list[Any]) -> None:
+    """Status 1, and why, if a run failed."""
+    failures = [record for record in records if record is not None and record.failure is not None]
+    for record in failures:
+        _complain(f"the run failed: {record.failure.message}; its record is in run {record.train_id}")
+    if failures:
         raise SystemExit(1)
 
 

@@ -1,6 +1,6 @@
 """Who is told what a run is doing. The base class does nothing; the command line draws bars or prints lines."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from peftbench.records import CurvePoint
 
@@ -28,10 +28,13 @@ class Observer:
 
 
 class Part(Observer):
-    """Some of the runs under numbers of their own, told on to another observer under its numbers."""
+    """Some of the runs under numbers of their own, told on to another observer under its numbers.
 
-    def __init__(self, whole: Observer, numbers: Sequence[int]) -> None:
-        self.whole, self.numbers = whole, numbers
+    `keep` is given each point of the curve as well.
+    """
+
+    def __init__(self, whole: Observer, numbers: Sequence[int], keep: Callable[[int, CurvePoint], None]) -> None:
+        self.whole, self.numbers, self.keep = whole, numbers, keep
 
     def step(self, run: int, step: int, steps: int, loss: float) -> None:
         """One update was made."""
@@ -39,6 +42,7 @@ class Part(Observer):
 
     def point(self, run: int, point: CurvePoint) -> None:
         """One validation was made."""
+        self.keep(run, point)
         self.whole.point(self.numbers[run], point)
 
     def note(self, run: int, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from peftbench.datasets import PreparedDataset, get_dataset, load_dataset
 from peftbench.engine.base import Base, load_base
-from peftbench.engine.loading import Where, choose_device, fingerprint, model_label, threads
+from peftbench.engine.loading import Where, check_name, choose_device, fingerprint, model_label, threads
 from peftbench.errors import DataError
 from peftbench.identity import train_id
 from peftbench.methods.specs import methods
@@ -50,6 +50,7 @@ def make_plan(
     """
     # The precision is part of what a run is, the device is not: a run of a GPU can be evaluated on a CPU.
     config = config.model_copy(update={"dtype": _where(config).dtype})
+    check_name(config.model, config.model_revision)  # before rows are read, which takes longer
     method = methods.get(config.method.name)
     wanted: list[Literal["train", "validation", "test"]] = ["train", "validation"] if method.build else []
     if test:

@@ -4,6 +4,7 @@
 are what is written beside a run and never changed after. No behaviour here beyond checks of values.
 """
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -11,7 +12,15 @@ from pydantic import AfterValidator, Field
 from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol
 
 Positive = Annotated[int, Field(ge=1)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
+        raise ValueError("auto, cpu, mps, cuda or cuda:<number>")
+    return text
+
+
+Device = Annotated[str, AfterValidator(_device)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
 

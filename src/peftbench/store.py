@@ -12,7 +12,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,6 +111,30 @@ class RunFolder:
         lines = "".join(point.model_dump_json() + "\n" for point in points)
         with explained(self.path):
             write_text(self.path / "curve.jsonl", lines)
+
+    def add_to_curve(self, point: BaseModel) -> None:
+        """Add a point to the curve of a training that goes on."""
+        with explained(self.path), (self.path / "curve.jsonl").open("a", encoding="utf-8") as file:
+            file.write(point.model_dump_json() + "\n")
+
+    @contextmanager
+    def training_alone(self) -> Iterator[None]:
+        """Keep other processes from training this run; raises `DataError` if one does."""
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".training.lock", timeout=0)
+        with explained(self.path):
+            try:
+                lock.acquire()
+            except Timeout:
+                raise DataError(
+                    f"run {self.path} is being trained by another process; wait for it, or choose another output"
+                ) from None
+        try:
+            yield
+        finally:
+            (self.path / ".training.lock").unlink(missing_ok=True)
+            lock.release()
 
     def write_adapter(self, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> int:
         """Write an adapter in the format of Hugging Face PEFT; returns the bytes of its tensors' file."""

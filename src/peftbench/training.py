@@ -1,6 +1,9 @@
 """Trainings of several runs: those over one base and the same rows share their passes, as a budget allows."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -160,20 +163,56 @@ def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[s
     adapter = parts[0] if len(parts) == 1 else Mixture(parts)
     together = f", {len(group)} runs together" if len(group) > 1 else ""
     observer.phase(f"training{together}", max(each.run.steps for each in group))
-    with explained(group[0].plan.folder.path):
+    folders = [each.plan.folder for each in group]
+    with ExitStack() as held:
+        held.enter_context(explained(folders[0].path))
+        for folder in folders:
+            held.enter_context(folder.training_alone())
+        stop = held.enter_context(asked_to_stop())
         outcomes = train(
             base.model,
             adapter,
             [each.run for each in group],
             engine=group[0].plan.config.engine,
-            observer=Part(observer, [each.plan.number for each in group]),
+            observer=Part(
+                observer,
+                [each.plan.number for each in group],
+                keep=lambda number, point: folders[number].add_to_curve(point),
+            ),
             force_resume=force,
             debug=debug,
+            stop=stop,
         )
-    return {
-        each.plan.train_id: _write_training(each, adapter.select([row]), outcome, made_with)
-        for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))
-    }
+        return {
+            each.plan.train_id: _write_training(each, adapter.select([row]), outcome, made_with)
+            for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))
+        }
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed or the process told to end; a second time ends it at once.
+
+    Only the main thread hears signals; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    heard: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def hear(number: int, _: Any) -> None:
+        heard.append(number)
+        if len(heard) > 1:
+            raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, hear)
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance) -> TrainRecord:

@@ -42,7 +42,7 @@ def fetch(source: HubSource, split: str) -> tuple[str, list[HubFile]]:
     except ImportError as error:
         raise DataError(
             "the package huggingface_hub is not installed, which loading from the hub needs; "
-            "run pip install 'peftbench[train]', or give data_dir"
+            "run pip install 'peftbench[train]', or give --data-dir"
         ) from error
     revision = source.revision or _first_revision(source)
     names = [name for pattern in source.files[split] for name in _names(source, revision, pattern)]
@@ -57,7 +57,7 @@ def _first_revision(source: HubSource) -> str:
     with _in_words(source, "the repository", None):
         resolved = HfApi(library_name="peftbench").dataset_info(source.repository).sha
     if resolved is None:
-        raise DataError(f"the hub names no commit for {source.repository}; try later, or give data_dir")
+        raise DataError(f"the hub names no commit for {source.repository}; try later, or give --data-dir")
     return update_lock(source.repository, lambda lock: lock.with_revision(resolved)).revision or resolved
 
 
@@ -77,7 +77,7 @@ def _names(source: HubSource, revision: str, pattern: str) -> tuple[str, ...]:
     if not names:
         raise DataError(
             f"no file of {source.repository} at {revision} matches {pattern}; compare the catalogue's files with "
-            "the repository, or give data_dir"
+            "the repository, or give --data-dir"
         )
     update_lock(source.repository, lambda lock: lock.with_listing(revision, pattern, names))
     return names
@@ -99,7 +99,7 @@ def _verified(source: HubSource, revision: str, name: str) -> HubFile:
     if found != expected:
         raise DataError(
             f"{name} of {source.repository} has SHA-256 {found}, expected {expected} from {known_from}; remove "
-            f"{path.resolve()} and load again, and if the hash stays the same give data_dir with a copy to trust"
+            f"{path.resolve()} and load again, and if the hash stays the same give --data-dir with a copy to trust"
         )
     return HubFile(name, path, found)
 
@@ -144,7 +144,7 @@ def _sentence(error: BaseException, source: HubSource, what: str, revision: str 
     hub = constants.ENDPOINT
     wanted = f"{what} of {source.repository}{f' at {revision}' if revision else ''}"
     page = f"{hub}/datasets/{source.repository}"
-    give = "give data_dir with a copy of the rows"
+    give = "give --data-dir with a copy of the rows"
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     match error:
         case OfflineModeIsEnabled():

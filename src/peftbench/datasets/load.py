@@ -72,9 +72,9 @@ def load_dataset(
     """Load and prepare a dataset.
 
     Rows come from `rows`, else from `data_dir` or the directory that `PEFTBENCH_DATA` names, else from the hub.
-    Source rows must be as many as the catalogue counts unless `allow_partial`. `train_rows` (validation included)
-    and `test_rows` limit by a seeded sample. Only what `splits` names is loaded: `test` alone reads no training
-    row, `train` alone leaves the validation rows out.
+    Source rows must be as many as the catalogue counts unless `allow_partial`, or `rows` of your own are given.
+    `train_rows` (validation included) and `test_rows` limit by a seeded sample. Only what `splits` names is
+    loaded: `test` alone reads no training row, `train` alone leaves the validation rows out.
 
     Raises `ConfigError` for arguments and `DataError` for rows and files that are not as expected.
     """
@@ -159,10 +159,11 @@ def _load(source: Source, spec: DatasetSpec, role: Role, protocol: Protocol, all
     expected = spec.counts.train if role == "train" else spec.counts.test
     if not rows:
         raise DataError(f"the {role} split {spec.splits[role]!r} of {spec.name} holds no row; load another copy")
-    if len(rows) != expected and not allow_partial:
+    if len(rows) != expected and not allow_partial and source.kind != "rows":
         raise DataError(
             f"the {role} split {spec.splits[role]!r} of {spec.name} holds {len(rows):,} rows, expected "
-            f"{expected:,} as the benchmark counts; load the whole split, or set allow_partial, which is recorded"
+            f"{expected:,} as the benchmark counts; load the whole split, or set data.allow_partial: true, "
+            "which is recorded"
         )
     names = group_names(spec.group_rule, [row.group or (row.input,) for row in rows])
     examples = [

@@ -82,7 +82,7 @@ def _from_rows(rows: RowsByRole, spec: DatasetSpec, role: Role) -> OpenedSplit:
     if role not in rows:
         raise DataError(
             f"rows for {spec.name} are given for {', '.join(rows) or 'no split'}, but {role} is wanted too; "
-            f"add rows[{role!r}], or leave the split out of splits (allow_partial does not help)"
+            f"add rows[{role!r}]"
         )
     return OpenedSplit(rows[role], {})
 
@@ -92,9 +92,13 @@ def _from_directory(directory: Path, spec: DatasetSpec, role: Role) -> OpenedSpl
     candidates = [directory / spec.name / f"{split}{ending}" for ending in _ENDINGS]
     found = [path for path in candidates if path.is_file()]
     if not found:
+        if not directory.is_dir():
+            raise DataError(f"the folder of datasets {str(directory)!r} does not exist; give another one")
+        inside = directory.name == spec.name and any((directory / f"{split}{end}").is_file() for end in _ENDINGS)
+        hint = f"give the folder above, {str(directory.parent)!r}" if inside else "put one there, or take the hub"
         raise DataError(
-            f"the {role} split {split!r} of {spec.name} is absent: none of {', '.join(map(str, candidates))} "
-            "exists; put one there, or leave it out of splits (allow_partial does not help for an absent split)"
+            f"the {role} split {split!r} of {spec.name} is absent: there is no {candidates[0]}, nor one "
+            f"ending in {' or '.join(_ENDINGS[1:])}; {hint}"
         )
     if len(found) > 1:
         raise DataError(f"{' and '.join(map(str, found))} are the same split twice; keep one of them")

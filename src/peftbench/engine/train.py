@@ -6,7 +6,7 @@ a stopped run goes on with the same bits. A run that ends or fails leaves its gr
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,11 @@ def train(
     observer: Observer | None = None,
     force_resume: bool = False,
     debug: bool = False,
+    stop: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Train the runs of `adapter` together, each from its newest checkpoint, and return what became of each.
 
+    `stop` is asked after each step; once it says yes, every run is checkpointed and `KeyboardInterrupt` raised.
     `debug` compares the first step with one that shares nothing. Raises `ConfigError` if a checkpoint is of
     another run, or of another number of threads unless `force_resume`; `DishonestAdapter` under `debug`.
     """
@@ -52,6 +54,8 @@ def train(
                 while not group.must_form_anew():
                     group.update()
                     group.validate()
+                    if stop():
+                        group.stop()
     return group.outcomes
 
 
@@ -271,19 +275,30 @@ class Group:
 
     def _save(self, number: int, row: int, folder: Path) -> None:
         run, outcome = self.runs[number], self.outcomes[number]
-        assert outcome.best is not None
         state = {
             "identity": run.identity,
             "threads": torch.get_num_threads(),
             "layout": self._layout(number),
             "curve": [point.model_dump() for point in outcome.curve],
+            "losses": outcome.losses,
+            "norms": outcome.norms,
             "best_step": outcome.best_step,
             "best_loss": outcome.best_loss,
             "resumed": outcome.resumed,
             "seconds": outcome.seconds,
             "peak_memory_bytes": outcome.peak_memory_bytes,
         }
-        checkpoint.save(folder, outcome.step, {**self.optimizer.state(row), "best": outcome.best}, state)
+        best = {} if outcome.best is None else {"best": outcome.best}
+        checkpoint.save(folder, outcome.step, {**self.optimizer.state(row), **best}, state)
+
+    def stop(self) -> None:
+        """Keep what every run has learned, and raise `KeyboardInterrupt`."""
+        for row, number in enumerate(self.active):
+            run, outcome = self.runs[number], self.outcomes[number]
+            if run.checkpoints is not None and not self._left(number):
+                self._save(number, row, run.checkpoints)
+                self.observer.note(number, f"stopped after step {outcome.step} of {run.steps}, which is kept")
+        raise KeyboardInterrupt
 
     def resume(self, number: int, *, force: bool) -> None:
         """Take up run `number` where its newest usable checkpoint left it."""
@@ -302,11 +317,9 @@ class Group:
         tensors = {name: tensor.to(device) for name, tensor in found.tensors.items()}
         outcome.step = found.step
         outcome.curve = [CurvePoint.model_validate(point) for point in state["curve"]]
-        outcome.best, outcome.best_step, outcome.best_loss = (
-            tensors["best"],
-            state["best_step"],
-            state["best_loss"],
-        )
+        outcome.best, outcome.best_step = tensors.get("best"), state["best_step"]
+        outcome.best_loss = state["best_loss"]
+        outcome.losses, outcome.norms = state["losses"], state["norms"]
         outcome.resumed, outcome.seconds = state["resumed"] + 1, state["seconds"]
         outcome.peak_memory_bytes = state["peak_memory_bytes"]
         self.optimizer.load_state(number, tensors, found.step)

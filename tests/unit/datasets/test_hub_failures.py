@@ -26,7 +26,7 @@ from tests.unit.datasets.cola_on_hub import (
 def test_a_commit_that_is_gone_is_named_with_second_ways(hub: HubServer) -> None:
     hub.repositories["nyu-mll/glue"] = Repository(LATER, {LATER: {}})
     with pytest.raises(
-        DataError, match=f"at {COMMIT} cannot be had, because that commit is not there; give data_dir"
+        DataError, match=f"at {COMMIT} cannot be had, because that commit is not there; give --data-dir"
     ):
         load_dataset(cola())
     with pytest.raises(DataError, match="other public copies are someone/copy at 123"):
@@ -160,5 +160,5 @@ def test_a_defect_keeps_its_own_error(hub: HubServer, monkeypatch: pytest.Monkey
 
 def test_without_the_hub_library_the_way_out_is_named(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(DataError, match=r"pip install 'peftbench\[train\]', or give data_dir"):
+    with pytest.raises(DataError, match=r"pip install 'peftbench\[train\]', or give --data-dir"):
         load_dataset(cola())

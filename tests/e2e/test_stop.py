@@ -1,0 +1,101 @@
+"""A training that is told to stop keeps its last step; two of the same run never train at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import peftbench
+from peftbench.observer import Observer
+from peftbench.store import RunFolder
+from peftbench.testing import save_tiny_model
+from tests.e2e.test_cli import rows
+
+OWN = {"train": rows(40), "test": rows(6, 100)}
+
+
+def config_of(tmp_path, name="runs", **changes):
+    return {
+        "model": str(tmp_path / "model"), "dataset": "rte", "method": "ia3", "threads": 1,
+        "training": {"epochs": 2, "validations": 3, "learning_rate": 1e-2}, "output": str(tmp_path / name), **changes,
+    }  # fmt: skip
+
+
+class StopAt(Observer):
+    def __init__(self, step, signal_number):
+        self.at, self.number, self.notes = step, signal_number, []
+
+    def step(self, run, step, steps, loss):
+        if step == self.at:
+            os.kill(os.getpid(), self.number)
+
+    def note(self, run, text):
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [1, 5, 6])
+def test_a_run_that_is_told_to_stop_goes_on_from_its_last_step(tmp_path, number, step):
+    save_tiny_model(str(tmp_path / "model"))
+    whole = peftbench.run(config_of(tmp_path, "whole"), rows=OWN)
+    observer = StopAt(step, number)
+    with pytest.raises(KeyboardInterrupt):
+        peftbench.run(config_of(tmp_path), rows=OWN, observer=observer)
+    assert f"stopped after step {step} of 18, which is kept" in observer.notes
+    listening = Observer()
+    notes = []
+    listening.note = lambda run, text: notes.append(text)
+    again = peftbench.run(config_of(tmp_path), rows=OWN, observer=listening)
+    assert f"goes on after step {step} of 18" in notes
+    curves = [
+        [
+            {**json.loads(line), "seconds": 0, "peak_memory_bytes": 0}
+            for line in (Path(each.folder) / "curve.jsonl").open()
+        ]
+        for each in (whole, again)
+    ]
+    assert curves[0] == curves[1]
+    assert again.train.adapter_sha256 == whole.train.adapter_sha256
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_curve_can_be_followed_while_a_run_trains(tmp_path):
+    save_tiny_model(str(tmp_path / "model"))
+    seen = []
+
+    class Reader(Observer):
+        def point(self, run, point):
+            file = next((tmp_path / "runs").glob("**/curve.jsonl"))
+            seen.append(len(file.read_text().splitlines()))
+
+    peftbench.run(config_of(tmp_path), rows=OWN, observer=Reader())
+    assert seen == [1, 2, 3]
+
+
+def test_one_run_is_trained_by_one_process_at_a_time(tmp_path):
+    folder = RunFolder(tmp_path)
+    script = (
+        "import sys, time; from pathlib import Path; from peftbench.store import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).training_alone():\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(peftbench.DataError, match="is being trained by another process"),
+            folder.training_alone(),
+        ):
+            pass
+        other.kill()
+        other.wait()
+        time.sleep(0.1)
+        with folder.training_alone():  # a process that was killed holds nothing
+            pass
+    assert list(tmp_path.iterdir()) == []
