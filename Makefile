@@ -11,10 +11,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
-export HF_HUB_DISABLE_TELEMETRY = 1
-export DO_NOT_TRACK = 1
 
-.PHONY: setup demo test lint lock clean
+.PHONY: setup demo test lint bench bench-quick lock clean
 
 setup: $(READY)
 
@@ -38,6 +36,12 @@ lint: $(READY)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+bench: $(READY)
+	$(RUN) -m bench.table
+
+bench-quick: $(READY)
+	$(RUN) -m bench.table --quick
 
 lock:
 	$(PYTHON) tools/lock.py

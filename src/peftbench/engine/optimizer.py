@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", message="grad and param do not obey the gradie
 
 
 class AdamW:
-    """Decoupled weight decay (Loshchilov and Hutter 2019) over an adapter's runs.
+    """Decoupled weight decay (Loshchilov and Hutter 2019) over an adapter's runs, stepped by torch's fused kernel.
 
     Takes the adapter's tensors over: from here on they are views of `flat` and their gradients accumulate in
     place. Tensors that the adapter added with `decay=False` (biases, norms) are not decayed. `weight_decay` and
@@ -36,30 +36,38 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
-        self.weight_decay, self.max_grad_norm = tuple(weight_decay), tuple(max_grad_norm)
-        self.betas, self.epsilon = betas, epsilon
-        runs, size = adapter.runs, adapter.trainable_params
-        self.flat = torch.zeros(runs, size, dtype=adapter.dtype, device=adapter.device)
-        self.grad = torch.zeros_like(self.flat)
-        self.first = torch.zeros_like(self.flat)
-        self.second = torch.zeros_like(self.flat)
-        self.steps = [0] * runs
+        self.max_grad_norm = tuple(max_grad_norm)
+        shape = (adapter.runs, adapter.trainable_params)
+        self.flat = torch.zeros(shape, dtype=adapter.dtype, device=adapter.device)
+        self.grad, self.first, self.second = (torch.zeros_like(self.flat) for _ in range(3))
         self.sizes: list[int] = []
         """Parameters of each run."""
-        self.decayed = torch.ones_like(self.flat)
+        groups = [
+            {"params": [], "weight_decay": rate * decayed, "run": run}
+            for run, rate in enumerate(weight_decay)
+            for decayed in (1, 0)
+        ]
+        states: dict[Tensor, dict[str, Tensor]] = {}
         for member in adapter.members():
-            rows = slice(len(self.sizes), len(self.sizes) + member.runs)
-            start = 0
-            for name, tensor in member.tensors.items():
-                columns = slice(start, start + tensor[0].numel())
+            first = len(self.sizes)
+            rows = slice(first, first + member.runs)
+            self.sizes += [member.trainable_params] * member.runs
+            for name, columns in _columns(member).items():
+                tensor = member.tensors[name]
                 view = self.flat[rows, columns].view(tensor.shape)
                 view.copy_(tensor.detach())
                 member.tensors[name] = view.requires_grad_()
                 member.tensors[name].grad = self.grad[rows, columns].view(tensor.shape)
-                if name in member.undecayed:
-                    self.decayed[rows, columns] = 0
-                start = columns.stop
-            self.sizes += [start] * member.runs
+            for run in range(rows.start, rows.stop):
+                for columns, decayed in _stretches(member):
+                    values = self.flat[run, columns]
+                    values.grad = self.grad[run, columns]
+                    groups[2 * run + (not decayed)]["params"].append(values)  # type: ignore[attr-defined]
+                    moments = {"exp_avg": self.first[run, columns], "exp_avg_sq": self.second[run, columns]}
+                    states[values] = {"step": torch.zeros((), device=adapter.device), **moments}
+        filled = [group for group in groups if group["params"]]
+        self._torch = torch.optim.AdamW(filled, lr=0.0, betas=betas, eps=epsilon, fused=True)
+        self._torch.state.update(states)
 
     def clear(self) -> None:
         """Forget the gradients accumulated so far."""
@@ -69,19 +77,12 @@ class AdamW:
     def step(self, learning_rates: Sequence[float]) -> Tensor:
         """One update with the accumulated gradients, which are cleared; returns each run's norm, (K,)."""
         norms: Tensor = torch.linalg.vector_norm(self.grad, dim=1)
-        self.grad.mul_((self._column(self.max_grad_norm) / (norms[:, None] + 1e-6)).clamp(max=1.0))
-
-        beta1, beta2 = self.betas
-        self.steps = [step + 1 for step in self.steps]
-        rates = self._column(learning_rates)
-        self.flat.mul_(1 - rates * self._column(self.weight_decay) * self.decayed)
-        self.first.lerp_(self.grad, 1 - beta1)
-        self.second.mul_(beta2).addcmul_(self.grad, self.grad, value=1 - beta2)
-        sizes = self._column([1 / (1 - beta1**step) for step in self.steps]) * rates
-        roots = self._column([math.sqrt(1 - beta2**step) for step in self.steps])
-        denominator = (self.second.sqrt() / roots).add_(self.epsilon)
-        self.flat.sub_(sizes * (self.first / denominator))
-        self.grad.zero_()
+        limits = torch.tensor(self.max_grad_norm, dtype=norms.dtype, device=norms.device)
+        self.grad.mul_((limits / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        for group in self._torch.param_groups:
+            group["lr"] = learning_rates[group["run"]]
+        self._torch.step()
+        self.clear()
         return norms
 
     def values(self, run: int) -> Tensor:
@@ -98,10 +99,30 @@ class AdamW:
         """Put back what `state` gave, after `steps` updates."""
         for name in ("flat", "first", "second"):
             getattr(self, name)[run, : self.sizes[run]].copy_(state[name])
-        self.steps[run] = steps
+        for group in self._torch.param_groups:
+            if group["run"] == run:
+                for values in group["params"]:
+                    self._torch.state[values]["step"].fill_(steps)
 
-    def _column(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=self.flat.dtype, device=self.flat.device)[:, None]
+
+def _columns(adapter: Adapter) -> dict[str, slice]:
+    """Where each tensor of a run lies in its row."""
+    found, start = {}, 0
+    for name, tensor in adapter.tensors.items():
+        found[name] = slice(start, start + tensor[0].numel())
+        start = found[name].stop
+    return found
+
+
+def _stretches(adapter: Adapter) -> list[tuple[slice, bool]]:
+    """The row of a run in as few stretches as there are changes between decayed tensors and others."""
+    found: list[tuple[slice, bool]] = []
+    for name, columns in _columns(adapter).items():
+        decayed = name not in adapter.undecayed
+        if found and found[-1][1] == decayed:
+            columns = slice(found.pop()[0].start, columns.stop)
+        found.append((columns, decayed))
+    return found
 
 
 def learning_rate(step: int, *, peak: float, total: int, warmup: int) -> float:
