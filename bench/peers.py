@@ -88,6 +88,7 @@ class TrainerPeer:
             logging_steps=5,
             remove_unused_columns=False,
             dataloader_pin_memory=False,
+            train_sampling_strategy="sequential",  # the batches come in our order
         )
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
         self._stop = False

@@ -99,7 +99,7 @@ def line(row: Row, found: dict[str, Any]) -> str:
 
 
 HEAD = (
-    "| row | ratio, middle half | goal | vs checkpointing | ours, ms | useful FLOPs of peak | peak MB, ours / theirs |\n"
+    "| row | ratio, middle half | goal | vs checkpointing | ours, ms | useful FLOPs | peak MB, ours / theirs |\n"
     "|---|---|---|---|---|---|---|"
 )
 
