@@ -91,6 +91,17 @@ def test_ln_tuning_finds_every_norm_of_hidden_width(family):
     assert adapter.undecayed == set(adapter.tensors)
 
 
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text"])
+def test_norms_of_queries_and_keys_are_not_trained_even_where_a_head_is_as_wide_as_the_model(family):
+    model = tiny_model(family, head_dim=32)
+    scaling = {name for name, _ in model.named_modules() if name.endswith(("q_norm", "k_norm"))}
+    assert {tuple(model.get_submodule(name).weight.shape) for name in scaling} == {(model.config.hidden_size,)}
+    trained = {name.rpartition(".")[0] for name in build("ln_tuning", model).tensors}
+    assert trained
+    assert not trained & scaling
+    assert trained == {name for name, _ in find_norms(tiny_model(family))}
+
+
 def test_the_norms_that_hugging_face_skips_by_default_are_those_of_the_table():
     skipped = {}
     for family in FAMILIES:

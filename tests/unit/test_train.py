@@ -264,6 +264,17 @@ def test_order_and_dropout_belong_to_the_seed_alone():
     assert sorted(seen) == sorted(id(sample) for sample in SAMPLES[:19]), "an epoch shows every row once"
 
 
+def test_each_epoch_has_an_order_of_its_own():
+    run = a_run(epochs=4)
+    epochs = [
+        [id(sample) for step in range(5 * epoch, 5 * (epoch + 1)) for sample in run.batch(step)]
+        for epoch in range(4)
+    ]
+    assert len({tuple(order) for order in epochs}) == 4
+    assert all(sorted(order) == sorted(epochs[0]) for order in epochs)
+    assert [id(sample) for sample in run.batch(7)] == epochs[1][8:12]
+
+
 def test_peak_memory_of_each_interval_is_in_the_curve():
     outcome, _ = trained("lora", a_run())
     peaks = [point.peak_memory_bytes for point in outcome.curve]

@@ -1,4 +1,4 @@
-"""Twenty optimizer steps against Hugging Face Trainer with PEFT, from the same values and batches, in float64."""
+"""Optimizer steps against Hugging Face Trainer with PEFT, from the same values and batches, in float64."""
 
 import pytest
 import torch
@@ -22,7 +22,6 @@ from tests.oracle import (
 
 # A large decay and a small clip, so that a wrong decay group or a missing clip would show at once.
 CONFIG = TrainingConfig(epochs=1, learning_rate=1e-2, weight_decay=0.1, max_grad_norm=0.3, validations=4)
-ROWS = 80
 
 
 class OrderedTrainer(Trainer):
@@ -58,7 +57,7 @@ def trainer_weights(wrapped, batches, folder):
         learning_rate=CONFIG.learning_rate,
         weight_decay=CONFIG.weight_decay,
         max_grad_norm=CONFIG.max_grad_norm,
-        warmup_steps=2,  # a tenth of 20
+        warmup_steps=CONFIG.warmup_ratio,  # below one it is a share, which Trainer itself turns into steps
         lr_scheduler_type="cosine",
         save_strategy="no",
         report_to=[],
@@ -77,20 +76,22 @@ def trainer_weights(wrapped, batches, folder):
     trainer.train()
 
 
-@pytest.mark.parametrize("method", SMALL)
-def test_weights_after_twenty_steps_equal_those_of_trainer(method, tmp_path):
-    samples = some_samples(ROWS + 3, seed=11)
-    run = TrainingRun(seed=3, train=tuple(samples[:ROWS]), validation=tuple(samples[ROWS:]), config=CONFIG)
+@pytest.mark.parametrize(("method", "steps"), [*((method, 20) for method in SMALL), ("ia3", 23)])
+def test_weights_after_training_equal_those_of_trainer(method, steps, tmp_path):
+    """Of 23 steps a tenth is no whole number."""
+    samples = some_samples(4 * steps + 3, seed=11)
+    rows, held_out = tuple(samples[: 4 * steps]), tuple(samples[4 * steps :])
+    run = TrainingRun(seed=3, train=rows, validation=held_out, config=CONFIG)
     with float64_throughout():
         model = engine_model("llama")
         adapter = build(method, model.module)
         disturb(adapter, size=0.02)
         wrapped, theirs = peft_model(method, stock_model("llama"), adapter)
-        order = [run.batch(step) for step in range(20)]
+        order = [run.batch(step) for step in range(steps)]
         trainer_weights(wrapped, order, tmp_path)
         start = {name: tensor.detach().clone() for name, tensor in adapter.tensors.items()}
         outcome = train(model, adapter, [run])[0]
-    assert outcome.step == run.steps == 20
+    assert outcome.step == run.steps == steps
     assert outcome.failure is None
     for name, parameter in theirs.items():
         ours = adapter.tensors[name][0].detach().flatten()
@@ -111,3 +112,22 @@ def test_learning_rates_equal_those_of_transformers():
         optimizer.step()
         schedule.step()
     assert learning_rate(0, peak=1.0, total=10, warmup=0) == 1.0
+
+
+@pytest.mark.parametrize("steps", [1, 9, 20, 23, 31])
+def test_the_curve_shows_the_learning_rates_of_transformers(steps):
+    samples = some_samples(steps + 1, seed=11)
+    config = CONFIG.model_copy(update={"batch_size": 1, "validations": steps})
+    run = TrainingRun(seed=3, train=tuple(samples[:steps]), validation=tuple(samples[steps:]), config=config)
+    model = engine_model("llama")
+    outcome = train(model, build("ia3", model.module), [run])[0]
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.learning_rate)
+    arguments = TrainingArguments(warmup_steps=config.warmup_ratio, use_cpu=True)
+    schedule = get_cosine_schedule_with_warmup(optimizer, arguments.get_warmup_steps(steps), steps)
+    expected = []
+    for _ in range(steps):
+        expected.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert [point.learning_rate for point in outcome.curve] == pytest.approx(expected, abs=1e-15)

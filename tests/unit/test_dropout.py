@@ -1,0 +1,84 @@
+"""Dropout: how much it zeroes, what it leaves, and what decides the draw."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from peftbench.engine.adapter import RunNoise, dropped
+from peftbench.engine.runs import TrainingRun
+from peftbench.engine.train import train
+from peftbench.records import TrainingConfig
+from tests.oracle import build, disturb, engine_model, some_samples
+
+TOKENS, WIDTH = 400, 50
+WHOLE = ((0, TOKENS),)
+
+
+def noise(seed=3, step=7, tokens=TOKENS, spans=WHOLE):
+    return RunNoise(seed=seed, step=step, tokens=tokens, spans=spans)
+
+
+def drawn(*runs, probability=0.2, place="layer.0", x=None):
+    x = torch.ones(len(runs), TOKENS, WIDTH, dtype=torch.float64) if x is None else x
+    return dropped(x, probability, runs, place)
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.2, 0.7])
+def test_the_share_that_is_zeroed_is_the_probability_and_the_mean_stays(probability):
+    source = torch.Generator().manual_seed(1)
+    x = 1 + torch.rand(1, TOKENS, WIDTH, generator=source, dtype=torch.float64)
+    found = drawn(noise(), probability=probability, x=x)
+    zeroed = found == 0
+    assert float(zeroed.double().mean()) == pytest.approx(probability, abs=0.015)
+    torch.testing.assert_close(found[~zeroed], x[~zeroed] / (1 - probability), rtol=1e-15, atol=0)
+    assert float(found.mean()) == pytest.approx(float(x.mean()), rel=0.05)
+
+
+def test_the_same_seed_step_and_place_draw_the_same_and_any_other_draws_differently():
+    first = drawn(noise())
+    torch.manual_seed(99)
+    assert torch.equal(first, drawn(noise()))
+    for other in (drawn(noise(step=8)), drawn(noise(seed=4)), drawn(noise(), place="layer.1")):
+        kept_by_both = float(((first != 0) & (other != 0)).double().mean())
+        assert kept_by_both == pytest.approx(0.8**2, abs=0.02)
+
+
+def test_each_run_draws_its_own_whatever_row_it_is_in():
+    alone = [drawn(noise(seed=seed))[0] for seed in (3, 4)]
+    assert not torch.equal(*alone)
+    together = drawn(noise(seed=4), noise(seed=3))
+    assert torch.equal(together[0], alone[1])
+    assert torch.equal(together[1], alone[0])
+
+
+def test_spans_of_a_step_draw_what_the_whole_step_draws():
+    whole = drawn(noise())[0]
+    for spans in (((0, 150),), ((150, TOKENS),), ((0, 20), (150, 170)), ((0, 0), (30, 31))):
+        expected = torch.cat([whole[start:end] for start, end in spans])
+        part = dropped(torch.ones(1, len(expected), WIDTH).double(), 0.2, [noise(spans=spans)], "layer.0")
+        assert torch.equal(part[0], expected), spans
+
+
+def test_nothing_behind_the_tokens_of_a_run_is_zeroed():
+    short = dataclasses.replace(noise(), tokens=100, spans=((0, 60),))
+    found = drawn(short, noise())
+    assert (found[0, :60] == 0).any()
+    assert (found[0, 60:] != 0).all()
+    assert (found[1, 60:] == 0).any()
+
+
+def one_row_over_and_over(dropout):
+    """The training loss of each step where nothing but dropout can change it: one row, and values that stay."""
+    samples = some_samples(2, seed=21)
+    config = TrainingConfig(epochs=6, batch_size=1, learning_rate=1e-30, validations=6)
+    model = engine_model("llama")
+    adapter = build("lora", model.module, dropout=dropout)
+    disturb(adapter)
+    outcome = train(model, adapter, [TrainingRun(3, (samples[0],), (samples[1],), config)])[0]
+    return [point.train_loss for point in outcome.curve]
+
+
+def test_training_draws_anew_in_every_step():
+    assert len(set(one_row_over_and_over(dropout=0.3))) == 6
+    assert len(set(one_row_over_and_over(dropout=0.0))) == 1
