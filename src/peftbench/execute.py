@@ -126,17 +126,17 @@ def predict(folder: Path, prompts: Sequence[Prompt], *, observer: Observer | Non
         )
     adapter = _deployed(found, config, base)
     spec = under_protocol(get_dataset(config.dataset), config.protocol)
-    answer_tokens = config.evaluation.max_new_tokens or spec.max_new_tokens
+    new_tokens = config.evaluation.max_new_tokens or spec.max_new_tokens
     encoded = base.encode(
         [Example(f"{i + 1}", prompt, "", ()) for i, prompt in enumerate(prompts)],
         max_tokens=config.training.max_tokens,
         virtual_tokens=adapter.virtual_tokens if adapter else 0,
-        answer_tokens=answer_tokens,
+        answer_tokens=get_dataset(config.dataset).max_new_tokens,  # cut as in training and evaluation
         learn=False,
         place="your prompts",
     )
     observer.phase("predicting", len(prompts))
-    return [text for text, _, _ in _generate(base, adapter, encoded.samples, config, answer_tokens, observer)]
+    return [text for text, _, _ in _generate(base, adapter, encoded.samples, config, new_tokens, observer)]
 
 
 def _made_with(folder: RunFolder) -> str | None:

@@ -190,6 +190,15 @@ def test_the_soft_prompt_counts_against_the_limit_of_test_rows_and_of_own_prompt
     assert predict(Path(result.folder), prompts) == [row.text for row in stored(result)]
 
 
+def test_own_prompts_are_cut_as_test_rows_are_whatever_the_length_of_an_answer(model, tmp_path):
+    own = {"train": rows(40), "test": [{**row, "sentence1": " ".join([row["sentence1"]] * 9)} for row in TEST[:3]]}
+    changes = {"training": {"epochs": 1, "max_tokens": 250}, "evaluation": {"max_new_tokens": NEW_TOKENS}}
+    result = peftbench.run(configured(model, tmp_path, **changes), rows=own)
+    assert result.evaluation.tokens.cut_rows == 3
+    prompts = [example.prompt for example in load_dataset(get_dataset("rte"), rows=own, allow_partial=True).test]
+    assert predict(Path(result.folder), prompts) == [row.text for row in stored(result)]
+
+
 def spoiled(method, settings, model, output):
     """A run that learns and then blows up: the rate rises until the decay overshoots at every step."""
     training = {
