@@ -85,8 +85,8 @@ def dropped(x: Tensor, probability: float, noise: Noise, place: str) -> Tensor:
         held = torch.cat([whole[start:end] for start, end in each.spans])
         if len(held) > x.shape[1]:  # rows are cut short only for adapters that say they draw nothing
             raise DishonestAdapter(f"dropout is drawn at {place} although constant_over_batch() says that none is")
-        keep[run, : len(held)] = held
-    return x * keep / (1 - probability)
+        keep[run, : len(held)] = held / (1 - probability)
+    return x * keep
 
 
 @dataclass(frozen=True)
