@@ -99,6 +99,9 @@ def load_base_of(config: RunConfig, observer: Observer) -> Base:
     threads(config.threads)
     observer.phase("loading the model")
     base = load_base(config.model, config.model_revision, _where(config))
+    if base.model.because is not None:
+        why = f"model {base.facts.name} cannot be packed ({base.model.because})"
+        observer.note(0, f"{why}; its samples are padded, which is slower")
     if not base.chat.has_template:
         observer.note(0, f"model {base.facts.name} has no chat template; a plain one is used (see DECISIONS.md)")
     return base

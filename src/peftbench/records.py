@@ -178,6 +178,8 @@ class ModelFacts(Frozen):
     dtype: str
     parameters: int
     context_tokens: int | None
+    padded_because: str | None = None
+    """Why samples were padded and not packed; None where they were packed."""
     chat_template: bool
     """Whether the tokenizer has one; a plain template is used otherwise."""
 

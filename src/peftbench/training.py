@@ -118,7 +118,7 @@ def _ready(plan: Plan) -> _Ready:
         identity=plan.train_id,
         checkpoints=plan.folder.checkpoints,
     )
-    share = may_share(probe, config.engine)
+    share = may_share(base.model, probe, config.engine)
     before = len(common_prefix([*run.train, *run.validation])) if share else 0
     own = sum(sample.tokens - before for sample in run.train) / len(run.train)
     own += 0 if share else probe.embedded_tokens
@@ -139,7 +139,8 @@ def _within_budget(runs: Sequence[_Ready]) -> Iterator[list[_Ready]]:
         budget = run.plan.config.engine.tokens_per_step or TOKENS_PER_STEP.get(
             run.base.model.device.type, TOKENS_PER_STEP_ELSEWHERE
         )
-        if chosen and sum(each.tokens for each in chosen) + run.tokens > budget:
+        full = sum(each.tokens for each in chosen) + run.tokens > budget
+        if chosen and (full or not run.base.model.packs):
             yield chosen
             chosen = []
         chosen.append(run)

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peftbench.engine.attention import Layout, stream_attention
-from peftbench.engine.model import packable
+from peftbench.engine.model import CannotBePacked, packable
 from peftbench.engine.pack import pack
 from peftbench.errors import ConfigError
 from peftbench.testing import FAMILIES, tiny_model
@@ -35,7 +35,7 @@ SMALL = {"vocab_size": 99, "hidden_size": 32, "num_hidden_layers": 2, "pad_token
 def test_a_model_that_mixes_tokens_in_another_way_is_refused(kind, reason, settings):
     config = AutoConfig.for_model(kind, **{**SMALL, **settings})
     torch.manual_seed(0)
-    with pytest.raises(ConfigError, match=reason):
+    with pytest.raises(CannotBePacked, match=reason):
         packable(AutoModelForCausalLM.from_config(config).float())
 
 
@@ -45,7 +45,7 @@ def test_what_has_no_name_is_found_by_the_probe():
     layer = model.model.layers[1].mlp
     plain = layer.forward
     layer.forward = lambda x: plain(x) + 0.1 * x.roll(1, dims=1)
-    with pytest.raises(ConfigError, match="its own logits differ from those of a packed stream"):
+    with pytest.raises(CannotBePacked, match="its own logits differ from those of a packed stream"):
         packable(model)
 
 
@@ -53,7 +53,7 @@ def test_a_sliding_layer_that_hides_its_window_is_refused():
     model = tiny_model("qwen3", layer_types=["sliding_attention"] * 3, sliding_window=8, use_sliding_window=True)
     for layer in model.model.layers:
         layer.self_attn.sliding_window = None
-    with pytest.raises(ConfigError, match="a sliding window that it does not pass on"):
+    with pytest.raises(CannotBePacked, match="a sliding window that it does not pass on"):
         packable(model)
 
 

@@ -61,6 +61,8 @@ class RunNoise:
     """Tokens of the whole step."""
     spans: tuple[tuple[int, int], ...]
     """Which of them a pass holds, as ranges, in order."""
+    places: Tensor | None = None
+    """Where those stand in what the pass computes, where that is not simply in order."""
 
     def generator(self, place: str, device: torch.device) -> torch.Generator:
         """The random stream of one place."""
@@ -82,10 +84,13 @@ def dropped(x: Tensor, probability: float, noise: Noise, place: str) -> Tensor:
         source = each.generator(place, x.device)
         whole = torch.empty(each.tokens, x.shape[-1], dtype=x.dtype, device=x.device)
         whole.bernoulli_(1 - probability, generator=source)
-        held = torch.cat([whole[start:end] for start, end in each.spans])
+        held = torch.cat([whole[start:end] for start, end in each.spans]) / (1 - probability)
+        if each.places is not None:
+            keep[run].index_copy_(0, each.places, held)
+            continue
         if len(held) > x.shape[1]:  # rows are cut short only for adapters that say they draw nothing
             raise DishonestAdapter(f"dropout is drawn at {place} although constant_over_batch() says that none is")
-        keep[run, : len(held)] = held / (1 - probability)
+        keep[run, : len(held)] = held
     return x * keep
 
 
@@ -209,7 +214,7 @@ class Adapter:
             for module, forward in self.forwards():
                 if "forward" in module.__dict__:
                     raise RuntimeError(f"another adapter is attached to {type(module).__name__}")
-                module.forward = forward
+                module.forward = _by_rows(forward, self.runs)
                 touched.append(module)
             yield
         finally:
@@ -246,6 +251,17 @@ class Adapter:
         with torch.no_grad():
             for name, tensor in self.tensors.items():
                 tensor[run].copy_(state[name])
+
+
+def _by_rows(forward: Forward, runs: int) -> Forward:
+    """A forward function of (runs, tokens, width) that takes padded batches of one run as well."""
+
+    def of_any_shape(x: Tensor) -> Any:
+        if x.dim() == 3 and x.shape[0] == runs:
+            return forward(x)
+        return forward(x.reshape(runs, -1, x.shape[-1])).unflatten(1, x.shape[:-1]).squeeze(0)
+
+    return of_any_shape
 
 
 def uniform(*shape: int, bound: float) -> Initial:

@@ -67,6 +67,7 @@ def _load(path: str, revision: str | None, where: Where, identity: str) -> Base:
         dtype=where.dtype,
         parameters=sum(parameter.numel() for parameter in model.module.parameters()),
         context_tokens=model.context,
+        padded_because=model.because,
         chat_template=chat.has_template,
     )
     return Base(model, chat, facts)

@@ -14,6 +14,7 @@ from peftbench.engine.adapter import Adapter
 from peftbench.engine.attention import Cache, KeysAndValues
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample, pack
+from peftbench.engine.padded import PaddedModel
 
 Progress = Callable[[int], None]
 
@@ -56,7 +57,11 @@ def generate(
         return _generate_batch(model, adapter, batch, max_new_tokens, stop_ids, tuple(shared), kept)
 
     while len(results) < len(prompts):
-        found, batch_size = memory.halving(answers, batch_size, model.device)
+        if isinstance(model, PaddedModel):  # prompts of one length at a time
+            lengths = [len(prompts[i]) for i in order[len(results) :]]
+            found, _ = memory.halving(answers, min(batch_size, lengths.count(lengths[0])), model.device)
+        else:
+            found, batch_size = memory.halving(answers, batch_size, model.device)
         results.update(zip(order[len(results) :], found, strict=False))
         progress(len(found))
     return [results[i] for i in range(len(prompts))]
@@ -73,6 +78,11 @@ def _generate_batch(
 ) -> list[Generated]:
     virtual = adapter.virtual_tokens if adapter else 0
     embedded = adapter.embedded_tokens if adapter else 0
+    if isinstance(model, PaddedModel):
+        left = model.context - virtual - len(prompts[0]) + 1 if model.context else max_new_tokens
+        limit = max(1, min(max_new_tokens, left))
+        found = model.answers(prompts, adapter, limit=limit, stop_ids=stop_ids)
+        return [_ended(answer, stop_ids) for answer in found]
     stream = pack(
         [[Sample(prompt, ()) for prompt in prompts]],
         shared=shared,
@@ -115,3 +125,9 @@ def _generate_batch(
         logits = model.next_logits(tokens, positions, cache)
         positions = positions + 1
     return [Generated(tuple(each), not stop) for each, stop in zip(ids, ended, strict=True)]
+
+
+def _ended(ids: Sequence[int], stop_ids: frozenset[int]) -> Generated:
+    """An answer up to its first stop token."""
+    end = next((i for i, token in enumerate(ids) if token in stop_ids), None)
+    return Generated(tuple(ids[:end]), end is None)

@@ -22,20 +22,29 @@ from peftbench.errors import ConfigError
 class LanguageModel:
     """A base model with frozen weights, ready for packed streams."""
 
+    packs = True
+    because: str | None = None
+    """Why it cannot be packed, where it cannot."""
+
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module.eval().requires_grad_(False)
         module.set_attn_implementation(ATTENTION)
         self._rows: Tensor | None = None
-        head = module.get_output_embeddings()
-        if head is None:
-            raise ConfigError(f"{type(module).__name__} has no output head; a causal language model is needed")
-        head.register_forward_pre_hook(self._pick_answer_rows)
+        self._head().register_forward_pre_hook(self._pick_answer_rows)
         self._trimmed: tuple[Tensor, int] | None = None
         self._full: tuple[Tensor, tuple[int, ...]] | None = None
         self._last = _last_layer(module)
         if self._last is not None:
             self._last.mlp.register_forward_pre_hook(self._trim)
             self._last.mlp.register_forward_hook(self._restore)
+
+    def _head(self) -> nn.Module:
+        head: nn.Module | None = self.module.get_output_embeddings()
+        if head is None:
+            raise ConfigError(
+                f"{type(self.module).__name__} has no output head; a causal language model is needed"
+            )
+        return head
 
     @property
     def config(self) -> PreTrainedConfig:
@@ -181,18 +190,21 @@ def _last_layer(module: PreTrainedModel) -> Any:
 PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
 
 
+class CannotBePacked(Exception):
+    """Why a model cannot be packed, in a few words."""
+
+
 @torch.no_grad()
 def packable(module: PreTrainedModel) -> LanguageModel:
-    """The model in the engine, if packing gives what the model itself gives; raises `ConfigError` if not.
+    """The model in the engine, if packing gives what the model itself gives; raises `CannotBePacked` if not.
 
     Kinds of layers that mix tokens other than by plain or windowed attention are refused by name. What has no
     name is found by a probe: two samples in one stream against each of them alone in the unchanged model.
     """
-    kind = type(module).__name__
     layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
     mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
     if layers or mixers:
-        raise ConfigError(_cannot_be_packed(kind, f"it has {', '.join(sorted(layers | mixers))} layers"))
+        raise CannotBePacked(f"it has {', '.join(sorted(layers | mixers))} layers")
     vocabulary = int(module.config.get_text_config().vocab_size)
     samples = [Sample(tuple(i % vocabulary for i in ids), (1,)) for ids in ((3, 8, 5, 9), (6, 2, 4))]
     alone = []
@@ -200,15 +212,12 @@ def packable(module: PreTrainedModel) -> LanguageModel:
         ids = torch.tensor([sample.prompt], device=module.device)
         alone.append(module(input_ids=ids, use_cache=False).logits[0, -1].float())
     model = LanguageModel(module)
-    together = model.logits(pack([samples], device=model.device), None)[0].float()
+    try:
+        together = model.logits(pack([samples], device=model.device), None)[0].float()
+    except ConfigError as error:
+        raise CannotBePacked(str(error)) from error
     tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
     for ours, theirs in zip(together, alone, strict=True):
         if not torch.allclose(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max())):
-            raise ConfigError(_cannot_be_packed(kind, "its own logits differ from those of a packed stream"))
+            raise CannotBePacked("its own logits differ from those of a packed stream")
     return model
-
-
-def _cannot_be_packed(kind: str, why: str) -> str:
-    return (
-        f"{kind} cannot be packed: {why}; use a model whose blocks mix tokens by plain or windowed attention alone"
-    )

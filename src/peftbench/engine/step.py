@@ -14,9 +14,12 @@ from peftbench.engine.pack import Sample, pack
 from peftbench.records import EngineConfig
 
 
-def may_share(adapter: Adapter, engine: EngineConfig) -> bool:
+def may_share(model: LanguageModel, adapter: Adapter, engine: EngineConfig) -> bool:
     """Whether the tokens that all samples begin with are computed once a step."""
-    return {"auto": adapter.constant_over_batch(), "never": False, "always": True}[engine.shared_prefix]
+    return (
+        model.packs
+        and {"auto": adapter.constant_over_batch(), "never": False, "always": True}[engine.shared_prefix]
+    )
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Group:
         self.model, self.runs, self.engine = model, list(runs), engine
         self.observer, self.debug = observer or Observer(), debug
         self.shared = common_prefix([sample for run in runs for sample in (*run.train, *run.validation)])
-        self.share = may_share(adapter, engine)
+        self.share = may_share(model, adapter, engine)
         self.whole = self.adapter = adapter
         """The adapter of all runs as given, and that of the runs in the group now."""
         self.active = list(range(len(self.runs)))
@@ -223,7 +223,7 @@ class Group:
         samples = [self.runs[number].validation for number in self.active]
         losses, self.validation_tokens = memory.halving(
             lambda tokens: validation_losses(
-                self.model, self.adapter, samples, max_tokens=tokens, shared=self.shared
+                self.model, self.adapter, samples, max_tokens=tokens, shared=self.shared, share=self.model.packs
             ),
             self.validation_tokens,
             self.model.device,
