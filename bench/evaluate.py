@@ -31,7 +31,7 @@ from peftbench.methods.specs import methods
 from peftbench.schema import MethodChoice
 
 NEW_TOKENS = {"labels": 3, "answers": 64}
-OUR_BATCH = 32
+OUR_BATCH = 64
 
 
 def measure(

@@ -93,7 +93,7 @@ class EvaluationConfig(Frozen):
     """A seeded sample of so many test rows; None takes all."""
     max_new_tokens: Positive | None = None
     """Most tokens of an answer; None takes the dataset's own limit."""
-    batch_size: Positive = 32
+    batch_size: Positive = 64
     """Prompts at a time, halved where they do not fit; answers do not depend on it."""
 
 

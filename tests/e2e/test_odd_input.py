@@ -229,3 +229,9 @@ def test_references_that_are_no_texts(references):
 def test_costs_that_are_no_numbers(value):
     with pytest.raises(peftbench.ConfigError, match="expected a finite number"):
         peftbench.pscp(value, 1, 1, 1)
+
+
+@pytest.mark.parametrize("method", ["prompt_tuning", "prefix_tuning"])
+def test_a_prefix_longer_than_the_limit(tmp_path, world, method):  # noqa: F811
+    config = a_config(tmp_path, world, world / "model", method=f"{{name: {method}, virtual_tokens: 600}}")
+    refused("600 virtual tokens leave no room for text within 512 tokens", "train", config)

@@ -37,7 +37,13 @@ class Base:
 
         `answer_tokens` are kept free for the answer, but at most half of the limit.
         """
-        limit = min(max_tokens, self.model.context or max_tokens) - virtual_tokens
+        whole = min(max_tokens, self.model.context or max_tokens)
+        limit = whole - virtual_tokens
+        if limit < 2:
+            raise ConfigError(
+                f"{place}: {virtual_tokens} virtual tokens leave no room for text within {whole} tokens; "
+                "use fewer virtual tokens or a model with a longer context"
+            )
         reserve = min(answer_tokens, limit // 2)
         return encode(examples, self.chat, limit=limit, reserve=reserve, learn=learn, place=place)
 
