@@ -190,7 +190,7 @@ def _evaluate(plan: Plan) -> EvalRecord:
         learn=False,
         place=f"{config.dataset}, test",
     )
-    plan.observer.phase("predicting", len(encoded.samples))
+    plan.observer.phase(f"predicting: {config.method.name} on {config.dataset}", len(encoded.samples))
     start_interval(base.model.device)
     begun = time.monotonic()
     outputs = list(_generate(base, adapter, encoded.samples, config, new_tokens, plan.observer))

@@ -136,7 +136,7 @@ class CurvePoint(Frozen):
     validation_loss: float | None
     """Mean over all answer tokens of the validation rows; decides which weights are kept."""
     validation_loss_of_batches: float | None
-    """Mean of the means of consecutive batches: what Hugging Face Trainer reports."""
+    """Mean of the means of consecutive batches, by their rows: what Hugging Face Trainer reports."""
     grad_norm: float
     """Largest gradient norm before clipping since the point before."""
     peak_memory_bytes: int | None

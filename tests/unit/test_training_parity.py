@@ -5,10 +5,12 @@ import torch
 import torch.nn.functional as F
 from transformers import Trainer, TrainingArguments, get_cosine_schedule_with_warmup
 
+from peftbench.engine.loss import mean_of_batch_means, token_mean, validation_losses
 from peftbench.engine.optimizer import learning_rate
 from peftbench.engine.runs import TrainingRun
 from peftbench.engine.train import train
 from peftbench.records import TrainingConfig
+from peftbench.testing import tiny_model
 from tests.oracle import (
     SMALL,
     build,
@@ -131,3 +133,20 @@ def test_the_curve_shows_the_learning_rates_of_transformers(steps):
         optimizer.step()
         schedule.step()
     assert [point.learning_rate for point in outcome.curve] == pytest.approx(expected, abs=1e-15)
+
+
+def test_the_mean_of_batch_means_is_the_evaluation_loss_of_trainer(tmp_path):
+    """Eleven rows in batches of four: the last batch is smaller, which is where means differ."""
+    from bench.peers import padded
+
+    samples = some_samples(11, seed=21)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path), per_device_eval_batch_size=4, report_to=[], use_cpu=True, disable_tqdm=True,
+        remove_unused_columns=False, prediction_loss_only=True,
+    )  # fmt: skip
+    stock = tiny_model("llama")
+    trainer = Trainer(model=stock, args=arguments, eval_dataset=samples, data_collator=padded)
+    theirs = trainer.evaluate()["eval_loss"]
+    losses = validation_losses(engine_model("llama", torch.float32), None, [samples], max_tokens=50)[0]
+    assert mean_of_batch_means(losses, samples, 4) == pytest.approx(theirs, rel=1e-5)
+    assert abs(token_mean(losses, samples) - theirs) > 1e-3 * theirs

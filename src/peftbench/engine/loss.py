@@ -68,12 +68,15 @@ def token_mean(losses: Sequence[float], samples: Sequence[Sample]) -> float:
 
 
 def mean_of_batch_means(losses: Sequence[float], samples: Sequence[Sample], batch_size: int) -> float:
-    """Mean over consecutive batches of the token mean of each: what Trainer reports as evaluation loss."""
-    means = [
-        token_mean(losses[start : start + batch_size], samples[start : start + batch_size])
-        for start in range(0, len(samples), batch_size)
-    ]
-    return sum(means) / len(means)
+    """Mean over rows of the token mean of their batch, consecutive rows: what Trainer reports as evaluation loss.
+
+    A last batch that is smaller counts by its rows.
+    """
+    total = 0.0
+    for start in range(0, len(samples), batch_size):
+        batch = samples[start : start + batch_size]
+        total += len(batch) * token_mean(losses[start : start + batch_size], batch)
+    return total / len(samples)
 
 
 def _batches(samples: Sequence[Sample], max_tokens: int) -> Iterator[list[int]]:
