@@ -51,7 +51,7 @@ def interleaved(
 
 
 def timed(call: Callable[[], None], *, sync: bool = False) -> float:
-    """Most bytes of tensors alive at once during a call beyond those before it, as the allocator counts."""
+    """Seconds of one call: of the process on a CPU, of the clock where a device has to be waited for."""
     if sync:
         torch.cuda.synchronize()
         begun = time.perf_counter()
@@ -77,10 +77,11 @@ class Peak:
     On a CPU it sees the thread that enters it alone.
     """
 
-    bytes = 0
+    def __init__(self, device: str = "cpu") -> None:
+        self.bytes, self._cuda = 0, device != "cpu"
 
     def __enter__(self) -> "Peak":
-        if torch.cuda.is_available():
+        if self._cuda:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
@@ -91,7 +92,7 @@ class Peak:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        if torch.cuda.is_available():
+        if self._cuda:
             self.bytes = torch.cuda.max_memory_allocated() - self._before
             return
         self._profile.__exit__(*error)
@@ -110,11 +111,11 @@ def _memory_events(profile: Any) -> Sequence[tuple[int, int]]:
     ]
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str = "cpu") -> dict[str, Any]:
     """What a result has to say of where it comes from."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{platform.machine()} {torch.cuda.get_device_name() if torch.cuda.is_available() else 'CPU'}",
+        "machine": f"{platform.machine()} {'CPU' if device == 'cpu' else torch.cuda.get_device_name(device)}",
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "peftbench")},
     }

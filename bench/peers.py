@@ -69,7 +69,7 @@ class TrainerPeer:
         bf16: bool = False,
     ) -> None:
         self.model = peft.get_peft_model(model, peft_config(method, dropout))
-        device = next(model.parameters()).device.type
+        device = self._device = next(model.parameters()).device.type
         arguments = TrainingArguments(
             output_dir=tempfile.mkdtemp(prefix="peftbench-bench-"),
             max_steps=len(batches),
@@ -133,7 +133,7 @@ class TrainerPeer:
 
     def measure_peak(self) -> int:
         """Peak memory of one more update, in bytes beyond what was in use before it."""
-        self._peak = Peak()
+        self._peak = Peak(self._device)
         self.step()
         return self.peak_bytes
 

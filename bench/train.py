@@ -86,7 +86,7 @@ def measure(
             found[f"{name}_seconds"] = ratio.seconds_theirs
             found.setdefault("seconds", ratio.seconds_ours)
             if name != "alone":
-                with Peak() as peak_memory:
+                with Peak(device) as peak_memory:
                     ours.update()
                 found["peak_bytes"] = peak_memory.bytes
                 found[f"{name}_peak_bytes"] = peer.measure_peak()
@@ -172,7 +172,7 @@ def main() -> None:
     )
     for key, value in found.items():
         print(f"{key}: {value}")
-    print(json.dumps({**found, **machine()}))
+    print(json.dumps({**found, **machine(given.device)}))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def run_many(
     trained = train_all(plans, force=force, debug=debug)
     results = []
     for plan in plans:
-        record = trained.get(plan.train_id)
+        record = trained.get(plan.folder.path)
         failed = record is not None and record.status == "failed"
         evaluation = _evaluate(plan) if evaluate and not failed else None
         folder = str(plan.folder.path)

@@ -140,7 +140,7 @@ class CurvePoint(Frozen):
     grad_norm: float
     """Largest gradient norm before clipping since the point before."""
     peak_memory_bytes: int | None
-    """Largest memory in use since the point before."""
+    """Largest memory in use since the point before, by all runs that shared the pass."""
     seconds: float
     """Training time so far, validation included; of what several runs did together an equal share."""
 
@@ -228,6 +228,7 @@ class TrainRecord(Frozen):
     resumed: int = 0
     """How often the run was stopped and went on."""
     peak_memory_bytes: int | None
+    """Largest memory in use; None where it is not known, or was that of several runs."""
     memory_kind: Literal["cuda allocated", "process resident"] | None
     seconds: float
     provenance: Provenance

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from peftbench.datasets import get_dataset
@@ -27,25 +28,31 @@ from peftbench.records import Provenance, TrainRecord
 from peftbench.store import RunFolder, write_record
 
 
-def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[str, TrainRecord]:
-    """The records of the trainings by id: read back where finished, made in groups where not."""
-    records: dict[str, TrainRecord] = {}
-    left: dict[str, Plan] = {}
+def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[Path, TrainRecord]:
+    """The records of the trainings by folder: read back where finished, made in groups where not."""
+    records: dict[Path, TrainRecord] = {}
+    left: dict[Path, Plan] = {}
     for plan in plans:
-        done = plan.folder.train_record()
-        if done is not None and not intact(plan.folder, done):
-            plan.observer.note(plan.number, f"the adapter in {plan.folder.adapter} is damaged and is made again")
-            done = None
-        if done is not None and not _may_succeed_now(done):
-            records[plan.train_id] = done
+        done = _finished(plan)
+        if done is not None:
+            records[plan.folder.path] = done
         elif plan.method.build:
-            left.setdefault(plan.train_id, plan)
+            left.setdefault(plan.folder.path, plan)
     for _, alike in _grouped(left.values(), _base_and_rows):
         ready = [_ready(plan) for plan in alike]
         for _, mixable in _grouped(ready, lambda each: each.shape):
             for group in _within_budget(mixable):
                 records.update(_train_group(group, force=force, debug=debug))
     return records
+
+
+def _finished(plan: Plan) -> TrainRecord | None:
+    """The record of a training that need not be made again."""
+    done = plan.folder.train_record()
+    if done is not None and not intact(plan.folder, done):
+        plan.observer.note(plan.number, f"the adapter in {plan.folder.adapter} is damaged and is made again")
+        return None
+    return None if done is None or _may_succeed_now(done) else done
 
 
 def intact(folder: RunFolder, record: TrainRecord) -> bool:
@@ -148,8 +155,26 @@ def _within_budget(runs: Sequence[_Ready]) -> Iterator[list[_Ready]]:
         yield chosen
 
 
-def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[str, TrainRecord]:
+def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[Path, TrainRecord]:
     """Train runs in one pass and write what each of them gave."""
+    with ExitStack() as held:
+        held.enter_context(explained(group[0].plan.folder.path))
+        for each in group:
+            held.enter_context(each.plan.folder.training_alone())
+        # Another process may have finished some since they were planned.
+        done = {each.plan.folder.path: _finished(each.plan) for each in group}
+        records = {path: record for path, record in done.items() if record is not None}
+        left = [each for each in group if each.plan.folder.path not in records]
+        if left:
+            stop = held.enter_context(asked_to_stop())
+            records |= _train_alone(left, stop, force=force, debug=debug)
+    return records
+
+
+def _train_alone(
+    group: Sequence[_Ready], stop: Callable[[], bool], *, force: bool, debug: bool
+) -> dict[Path, TrainRecord]:
+    """Train runs that no other process trains."""
     base, observer = group[0].base, group[0].plan.observer
     made_with = provenance(base.model.device_name, threads())
     parts = [
@@ -164,30 +189,24 @@ def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[s
     adapter = parts[0] if len(parts) == 1 else Mixture(parts)
     together = f", {len(group)} runs together" if len(group) > 1 else ""
     observer.phase(f"training{together}", max(each.run.steps for each in group))
-    folders = [each.plan.folder for each in group]
-    with ExitStack() as held:
-        held.enter_context(explained(folders[0].path))
-        for folder in folders:
-            held.enter_context(folder.training_alone())
-        stop = held.enter_context(asked_to_stop())
-        outcomes = train(
-            base.model,
-            adapter,
-            [each.run for each in group],
-            engine=group[0].plan.config.engine,
-            observer=Part(
-                observer,
-                [each.plan.number for each in group],
-                keep=lambda number, point: folders[number].add_to_curve(point),
-            ),
-            force_resume=force,
-            debug=debug,
-            stop=stop,
-        )
-        return {
-            each.plan.train_id: _write_training(each, adapter.select([row]), outcome, made_with)
-            for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))
-        }
+    outcomes = train(
+        base.model,
+        adapter,
+        [each.run for each in group],
+        engine=group[0].plan.config.engine,
+        observer=Part(
+            observer,
+            [each.plan.number for each in group],
+            keep=lambda number, point: group[number].plan.folder.add_to_curve(point),
+        ),
+        force_resume=force,
+        debug=debug,
+        stop=stop,
+    )
+    return {
+        each.plan.folder.path: _write_training(each, adapter.select([row]), outcome, made_with)
+        for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))
+    }
 
 
 @contextmanager
@@ -214,6 +233,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if heard:  # too late for the training to stop; whoever goes on must
+        raise KeyboardInterrupt
 
 
 def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance) -> TrainRecord:
@@ -242,7 +263,8 @@ def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with
         best_step=outcome.best_step,
         best_validation_loss=outcome.best_loss,
         resumed=outcome.resumed,
-        peak_memory_bytes=outcome.peak_memory_bytes,
+        # What a run needs cannot be told from what a group took.
+        peak_memory_bytes=outcome.peak_memory_bytes if outcome.group == 1 else None,
         memory_kind=memory_kind(base.model.device),
         seconds=outcome.seconds,
         provenance=made_with,

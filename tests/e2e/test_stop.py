@@ -99,3 +99,42 @@ def test_one_run_is_trained_by_one_process_at_a_time(tmp_path):
         with folder.training_alone():  # a process that was killed holds nothing
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_a_record_is_written_is_not_forgotten(tmp_path, monkeypatch):
+    save_tiny_model(str(tmp_path / "model"))
+    real = RunFolder.write_curve
+
+    def interrupted(folder, points):
+        os.kill(os.getpid(), signal.SIGINT)
+        real(folder, points)
+
+    monkeypatch.setattr(RunFolder, "write_curve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        peftbench.run(config_of(tmp_path), rows=OWN)
+    [folder] = (tmp_path / "runs").glob("model/ia3/rte/*")
+    assert (folder / "train.json").is_file(), "what was being written is whole"
+
+
+def test_the_same_run_in_two_folders_is_made_in_both(tmp_path):
+    save_tiny_model(str(tmp_path / "model"))
+    first, second = peftbench.run_many([config_of(tmp_path, "a"), config_of(tmp_path, "b")], rows=OWN)
+    assert first.train.train_id == second.train.train_id
+    assert first.train.adapter_sha256 == second.train.adapter_sha256
+    assert first.primary == second.primary
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_read_back(tmp_path, monkeypatch):
+    save_tiny_model(str(tmp_path / "model"))
+    real = RunFolder.training_alone
+    others = []
+
+    def late(folder):
+        if not others:
+            others.append(1)
+            others.append(peftbench.run(config_of(tmp_path), rows=OWN))
+        return real(folder)
+
+    monkeypatch.setattr(RunFolder, "training_alone", late)
+    again = peftbench.run(config_of(tmp_path), rows=OWN)
+    assert again.train == others[1].train

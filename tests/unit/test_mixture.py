@@ -182,3 +182,75 @@ def test_rows_of_several_runs_equal_each_run_alone_in_every_family(family):
     for seed, run, ours in zip((3, 4), runs, together, strict=True):
         alone = train(model, build("lora", model.module, [seed]), [run])[0]
         torch.testing.assert_close(ours.best, alone.best, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", ["lora", "ia3", "ln_tuning"])
+def test_a_run_that_breaks_in_the_first_row_leaves_the_others_alone(method):
+    """Rows of other lengths are padded; what stands in the padding must not come from the broken run."""
+    model = engine_model("llama", torch.float32)
+    runs = [a_run(seed=3, learning_rate=1e38, max_grad_norm=1e38), a_run(seed=4), a_run(seed=5)]
+    outcomes = train(model, build(method, model.module, [3, 4, 5]), runs)
+    assert [outcome.failure is not None for outcome in outcomes] == [True, False, False]
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run(monkeypatch):
+    from peftbench.engine.optimizer import AdamW
+
+    real = AdamW.step
+    monkeypatch.setattr(AdamW, "step", lambda self, rates: real(self, rates) * float("inf"))
+    outcome, _ = trained("lora", a_run())
+    assert outcome.failure is not None
+    assert "gradient norm became inf at step 1" in outcome.failure.message
+
+
+def test_runs_that_wait_for_memory_are_kept_when_the_training_is_stopped(tmp_path, monkeypatch):
+    Memory(monkeypatch, 60)
+    model = engine_model("llama")
+    runs = [a_run(tmp_path / str(seed), seed=seed) for seed in (3, 4)]
+    asked = []
+
+    def stop():
+        asked.append(1)
+        return len(asked) == 4
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, build("lora", model.module, [3, 4], **settings("lora")), runs, stop=stop)
+    assert all(list((tmp_path / str(seed)).glob("step-*")) for seed in (3, 4))
+
+
+def test_validation_that_does_not_fit_splits_the_group(monkeypatch):
+    from peftbench.engine import train as module
+
+    real = module.validation_losses
+
+    def small(model, adapter, rows, **others):
+        if len(rows) > 1:
+            raise RuntimeError("CUDA error: out of memory")
+        return real(model, adapter, rows, **others)
+
+    monkeypatch.setattr(module, "validation_losses", small)
+    model = engine_model("llama")
+    runs = [a_run(seed=3), a_run(seed=4)]
+    together = train(model, build("ia3", model.module, [3, 4]), runs)
+    monkeypatch.undo()
+    for seed, run, outcome in zip((3, 4), runs, together, strict=True):
+        alone = train(model, build("ia3", model.module, [seed]), [run])[0]
+        assert [p.step for p in outcome.curve] == [p.step for p in alone.curve]
+        torch.testing.assert_close(outcome.best, alone.best, rtol=1e-10, atol=1e-10)
+
+
+def test_a_pass_that_breaks_off_in_the_last_layer_leaves_nothing_behind():
+    from peftbench.engine.pack import pack
+    from tests.oracle import some_samples
+
+    model = engine_model("llama")
+    mlp = model.module.model.layers[-1].mlp.down_proj
+    expected = model.logits(pack([some_samples(3)]), None)
+    handle = mlp.register_forward_pre_hook(
+        lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory"))
+    )
+    with pytest.raises(torch.OutOfMemoryError):
+        model.logits(pack([some_samples(3)]), None)
+    handle.remove()
+    assert model.keep((7, 8, 9), None) is not None
+    assert torch.equal(model.logits(pack([some_samples(3)]), None), expected)

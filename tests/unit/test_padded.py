@@ -133,3 +133,42 @@ def test_a_prefix_has_no_place_in_a_model_without_keys_everywhere():
     adapter = build("prefix_tuning", model.module)
     with adapter.attached(), pytest.raises(ConfigError, match="choose another method than prefix_tuning"):
         gradients(model, adapter, Batches([some_samples(2)], [(1, 0)], (), share=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("gptj", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 64}),
+        ("codegen", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 64}),
+        ("diffllama", {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}),
+        ("stablelm", {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_attention_that_never_asks_us_is_found_and_padded(kind, settings):
+    """Their samples packed without a prefix may well look right."""
+    config = AutoConfig.for_model(kind, vocab_size=261, pad_token_id=0, bos_token_id=1, eos_token_id=2, **settings)
+    torch.manual_seed(0)
+    model = _in_the_engine(AutoModelForCausalLM.from_config(config).eval())
+    assert isinstance(model, PaddedModel)
+    torch.manual_seed(0)
+    stock = AutoModelForCausalLM.from_config(config).eval()
+    samples = some_samples(4)
+    found = validation_losses(model, None, [samples], max_tokens=60, share=False)[0]
+    expected = answer_logits(stock, samples)
+    wanted = [
+        batch_loss([logits], [sample]).item() * len(sample.answer)
+        for logits, sample in zip(expected, samples, strict=True)
+    ]
+    assert found == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_padded_prefix_and_layers_computed_again_do_not_go_together():
+    model = padded_llama()
+    with pytest.raises(ConfigError, match=r"engine\.gradient_checkpointing=false for prefix_tuning"):
+        train(
+            model,
+            build("prefix_tuning", model.module, [3]),
+            [a_run()],
+            engine=EngineConfig(gradient_checkpointing=True),
+        )

@@ -233,6 +233,12 @@ class Adapter:
         }
         return chosen
 
+    def empty(self) -> None:
+        """Let go of the values: what is selected from here on holds zeros until values are put in."""
+        for member in self.members():
+            for name, tensor in member.tensors.items():
+                member.tensors[name] = tensor.new_zeros(()).expand(tensor.shape)
+
     def state(self, run: int) -> dict[str, Tensor]:
         """Copies of one run's trainable tensors by name, without the run axis: everything training needs."""
         return {name: tensor[run].detach().clone() for name, tensor in self.tensors.items()}

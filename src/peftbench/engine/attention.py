@@ -96,7 +96,7 @@ def stream_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: Layout,
+    layout: Layout | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -113,9 +113,10 @@ def stream_attention(
     if strange or dropout or attention_mask is not None or not getattr(module, "is_causal", True):
         what = ", ".join(strange) or ("dropout" if dropout else "a mask that is not causal")
         raise ConfigError(
-            f"{type(module).__name__} asks for a kind of attention that the packed engine does not know ({what}); "
-            "use another model"
+            f"{type(module).__name__} asks for a kind of attention that the packed engine does not know ({what})"
         )
+    if layout is None:
+        raise ConfigError(f"{type(module).__name__} does not hand on the arguments that packing needs")
     special = Special(scaling, sliding_window, softcap)
     if layout.stream is None:
         return _one_token(module, query, key, value, layout, special), None

@@ -52,7 +52,9 @@ def peak_bytes(device: torch.device) -> int | None:
 
 def ran_out(error: RuntimeError) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in ("can't allocate memory", "out of memory", "_ALLOC_FAILED"))
 
 
 def release(device: torch.device) -> None:

@@ -1,30 +1,26 @@
 """AdamW, gradient clipping and the learning-rate schedule for all runs of an adapter at once.
 
-The trainable tensors of K runs become views of one flat (K, N) buffer, their gradients views of another; a step
-is a handful of operations on these, with a learning rate and a gradient norm of its own for each run. The
-numbers are those of `torch.optim.AdamW` and `clip_grad_norm_`, run by run.
+The trainable tensors of K runs become views of one flat (K, N) buffer, with a learning rate and a gradient norm
+of its own for each run. The numbers are those of `torch.optim.AdamW` and `clip_grad_norm_`, run by run.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from peftbench.engine.adapter import Adapter
 
-# A run's values lie apart from those of the others, so that its norm and its step are one operation; gradients
-# lie as the values do, and torch would have them otherwise.
-warnings.filterwarnings("ignore", message="grad and param do not obey the gradient layout contract")
-
 
 class AdamW:
     """Decoupled weight decay (Loshchilov and Hutter 2019) over an adapter's runs, stepped by torch's fused kernel.
 
-    Takes the adapter's tensors over: from here on they are views of `flat` and their gradients accumulate in
-    place. Tensors that the adapter added with `decay=False` (biases, norms) are not decayed. `weight_decay` and
-    `max_grad_norm` have one value a run. Where runs of a mixture differ in size, the rest of a row stays zero.
+    Takes the adapter's tensors over: from here on they are views of `flat`, (runs, parameters). Tensors that the
+    adapter added with `decay=False` (biases, norms) are not decayed. `weight_decay` and `max_grad_norm` have one
+    value a run. Where runs of a mixture differ in size, the rest of a row stays zero. Gradients live from the
+    backward pass to the step alone.
     """
 
     def __init__(
@@ -36,54 +32,80 @@ class AdamW:
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
     ) -> None:
+        self.members = adapter.members()
         self.max_grad_norm = tuple(max_grad_norm)
         shape = (adapter.runs, adapter.trainable_params)
         self.flat = torch.zeros(shape, dtype=adapter.dtype, device=adapter.device)
-        self.grad, self.first, self.second = (torch.zeros_like(self.flat) for _ in range(3))
-        self.sizes: list[int] = []
+        self.first, self.second = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        self.sizes = [member.trainable_params for member in self.members for _ in range(member.runs)]
         """Parameters of each run."""
-        groups = [
+        self._rows: list[tuple[Tensor, Tensor, int, int]] = []
+        """Each run's part of each tensor: what is stepped, the tensor, the run's row there and in the group."""
+        groups: list[dict[str, Any]] = [
             {"params": [], "weight_decay": rate * decayed, "run": run}
             for run, rate in enumerate(weight_decay)
             for decayed in (1, 0)
         ]
-        states: dict[Tensor, dict[str, Tensor]] = {}
-        for member in adapter.members():
-            first = len(self.sizes)
-            rows = slice(first, first + member.runs)
-            self.sizes += [member.trainable_params] * member.runs
+        states = {}
+        start = 0
+        for member in self.members:
             for name, columns in _columns(member).items():
-                tensor = member.tensors[name]
-                view = self.flat[rows, columns].view(tensor.shape)
-                view.copy_(tensor.detach())
-                member.tensors[name] = view.requires_grad_()
-                member.tensors[name].grad = self.grad[rows, columns].view(tensor.shape)
-            for run in range(rows.start, rows.stop):
-                for columns, decayed in _stretches(member):
+                view = self.flat[start : start + member.runs, columns].view(member.tensors[name].shape)
+                view.copy_(member.tensors[name].detach())
+                tensor = member.tensors[name] = view.requires_grad_()
+                for row in range(member.runs):
+                    run = start + row
                     values = self.flat[run, columns]
-                    values.grad = self.grad[run, columns]
-                    groups[2 * run + (not decayed)]["params"].append(values)  # type: ignore[attr-defined]
+                    groups[2 * run + (name in member.undecayed)]["params"].append(values)
                     moments = {"exp_avg": self.first[run, columns], "exp_avg_sq": self.second[run, columns]}
                     states[values] = {"step": torch.zeros((), device=adapter.device), **moments}
+                    self._rows.append((values, tensor, row, run))
+            start += member.runs
         filled = [group for group in groups if group["params"]]
         self._torch = torch.optim.AdamW(filled, lr=0.0, betas=betas, eps=epsilon, fused=True)
         self._torch.state.update(states)
 
     def clear(self) -> None:
         """Forget the gradients accumulated so far."""
-        self.grad.zero_()
+        for values, tensor, _, _ in self._rows:
+            values.grad = tensor.grad = None
+
+    def gradients(self) -> Tensor:
+        """A copy of the gradients accumulated so far, laid out as `flat`."""
+        found = torch.zeros_like(self.flat)
+        start = 0
+        for member in self.members:
+            for name, columns in _columns(member).items():
+                gradient = member.tensors[name].grad
+                if gradient is not None:
+                    found[start : start + member.runs, columns] = gradient.flatten(1)
+            start += member.runs
+        return found
 
     @torch.no_grad()
     def step(self, learning_rates: Sequence[float]) -> Tensor:
         """One update with the accumulated gradients, which are cleared; returns each run's norm, (K,)."""
-        norms: Tensor = torch.linalg.vector_norm(self.grad, dim=1)
+        norms = self._norms()
         limits = torch.tensor(self.max_grad_norm, dtype=norms.dtype, device=norms.device)
-        self.grad.mul_((limits / (norms + 1e-6)).clamp(max=1.0)[:, None])
+        factors = (limits / (norms + 1e-6)).clamp(max=1.0)
+        for values, tensor, row, run in self._rows:
+            if tensor.grad is None:  # nothing came of it in this step
+                tensor.grad = torch.zeros_like(tensor)
+            values.grad = tensor.grad[row].reshape(-1).mul_(factors[run])
         for group in self._torch.param_groups:
             group["lr"] = learning_rates[group["run"]]
         self._torch.step()
         self.clear()
         return norms
+
+    def _norms(self) -> Tensor:
+        """Norm of all gradients of each run, (K,)."""
+        found = []
+        for member in self.members:
+            parts = [tensor.grad for tensor in member.tensors.values() if tensor.grad is not None]
+            each = torch.stack([torch.linalg.vector_norm(part.flatten(1), dim=1) for part in parts])
+            found.append(torch.linalg.vector_norm(each, dim=0))
+        return torch.cat(found)
 
     def values(self, run: int) -> Tensor:
         """A copy of one run's values, (N,)."""
@@ -111,17 +133,6 @@ def _columns(adapter: Adapter) -> dict[str, slice]:
     for name, tensor in adapter.tensors.items():
         found[name] = slice(start, start + tensor[0].numel())
         start = found[name].stop
-    return found
-
-
-def _stretches(adapter: Adapter) -> list[tuple[slice, bool]]:
-    """The row of a run in as few stretches as there are changes between decayed tensors and others."""
-    found: list[tuple[slice, bool]] = []
-    for name, columns in _columns(adapter).items():
-        decayed = name not in adapter.undecayed
-        if found and found[-1][1] == decayed:
-            columns = slice(found.pop()[0].start, columns.stop)
-        found.append((columns, decayed))
     return found
 
 

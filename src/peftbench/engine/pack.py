@@ -125,7 +125,9 @@ def pack(
     for k, row in enumerate(own_rows):
         token_ids[k, : len(head)] = head
         positions[k, : len(head)] = first_position + np.arange(len(head))
-        own[k] = k * total + len(head)  # padding points at a token of the same row; its result is never used
+        # Padding points into its own row: its result is never used, but a run that breaks must not reach others.
+        own[k] = k * total + len(head)
+        back[k] = k * samples * longest
         answers.append([])
         start = len(head)
         for s, (tokens, sample) in enumerate(zip(row, rows[k], strict=True)):

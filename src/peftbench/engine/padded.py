@@ -124,6 +124,11 @@ class PaddedModel(LanguageModel):
                 f"{type(self.module).__name__} has layers without keys and values, where a prefix of them has no "
                 "place; choose another method than prefix_tuning"
             )
+        if any(getattr(each, "gradient_checkpointing", False) for each in self.module.modules()):
+            raise ConfigError(
+                "a padded model drops a prefix of keys and values when layers are computed again; set "
+                "engine.gradient_checkpointing=false for prefix_tuning"
+            )
         past = DynamicCache()
         for layer, (key, value) in enumerate(prefix):
             past.update(key.expand(samples, -1, -1, -1), value.expand(samples, -1, -1, -1), layer)

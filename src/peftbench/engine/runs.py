@@ -49,7 +49,7 @@ class TrainingRun:
         return [self.train[i] for i in order[number * size : (number + 1) * size].tolist()]
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _order(seed: int, epoch: int, rows: int) -> torch.Tensor:
     """The order of the rows in one epoch of a run, (rows,)."""
     return torch.randperm(rows, generator=generator(seed, f"order/{epoch}"))

@@ -92,13 +92,15 @@ def check_honesty(
 
     The gradients that the optimizer holds are those with sharing, and are left as they are.
     """
-    found = optimizer.grad.clone()
+    found = optimizer.gradients()
+    kept = [(tensor, tensor.grad) for member in optimizer.members for tensor in member.tensors.values()]
     optimizer.clear()
     alone = gradients(model, adapter, Batches(batches.rows, batches.draws, batches.shared, share=False))
     norms = torch.linalg.vector_norm(found, dim=1).clamp(min=1e-30)
-    far = torch.linalg.vector_norm(optimizer.grad - found, dim=1) / norms
+    far = torch.linalg.vector_norm(optimizer.gradients() - found, dim=1) / norms
     far = torch.maximum(far, (alone - losses).abs() / losses.abs())
-    optimizer.grad.copy_(found)
+    for tensor, gradient in kept:
+        tensor.grad = gradient
     allowed = 1e-3 if model.dtype in (torch.float32, torch.float64) else 5e-2
     for run, difference in enumerate(far.tolist()):
         if not difference < allowed:

@@ -51,6 +51,7 @@ def train(
     with memory.recomputing(model.module, on=engine.gradient_checkpointing):
         while group.form():
             with group.adapter.attached():
+                group.validate()  # what a group that was too large left undone
                 while not group.must_form_anew():
                     group.update()
                     group.validate()
@@ -135,8 +136,9 @@ class Group:
             outcome.losses.append(loss)
             outcome.norms.append(norm)
             outcome.passes, outcome.group = max(outcome.passes, self.passes), max(outcome.group, len(runs))
-            if not math.isfinite(loss):
-                self._fail(outcome, f"training loss became {loss} at step {outcome.step}")
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                what, value = ("loss", loss) if not math.isfinite(loss) else ("gradient norm", norm)
+                self._fail(outcome, f"training {what} became {value} at step {outcome.step}")
             self.observer.step(number, outcome.step, run.steps, loss)
         self._spend()
 
@@ -200,7 +202,9 @@ class Group:
     def _regroup(self, numbers: list[int]) -> None:
         """Go on with these runs; what the others have learned is kept."""
         for row, number in enumerate(self.active):
-            self.parked[number] = self.optimizer.state(row)
+            if number in numbers or number in self.waiting:
+                self.parked[number] = self.optimizer.state(row)
+        self.whole.empty()  # its tensors are views of the optimizer that goes now
         self.active = numbers
         self.adapter = self.whole.select(numbers)
         self.optimizer = self._optimizer()
@@ -221,13 +225,24 @@ class Group:
             return
         # All rows pass through the model together; those that are not due are few and only briefly so.
         samples = [self.runs[number].validation for number in self.active]
-        losses, self.validation_tokens = memory.halving(
-            lambda tokens: validation_losses(
-                self.model, self.adapter, samples, max_tokens=tokens, shared=self.shared, share=self.model.packs
-            ),
-            self.validation_tokens,
-            self.model.device,
-        )
+        try:
+            losses, self.validation_tokens = memory.halving(
+                lambda tokens: validation_losses(
+                    self.model,
+                    self.adapter,
+                    samples,
+                    max_tokens=tokens,
+                    shared=self.shared,
+                    share=self.model.packs,
+                ),
+                self.validation_tokens,
+                self.model.device,
+            )
+        except RuntimeError as error:
+            if not memory.ran_out(error):
+                raise
+            self._shrink()  # those that wait are validated when it is their turn
+            return
         self._spend()
         peak = memory.peak_bytes(self.model.device)
         for row in due:
@@ -271,9 +286,9 @@ class Group:
             outcome.peak_memory_bytes = max(outcome.peak_memory_bytes or 0, peak)
         self.observer.point(number, point)
         if run.checkpoints is not None:
-            self._save(number, row, run.checkpoints)
+            self._save(number, self.optimizer.state(row), run.checkpoints)
 
-    def _save(self, number: int, row: int, folder: Path) -> None:
+    def _save(self, number: int, values: dict[str, torch.Tensor], folder: Path) -> None:
         run, outcome = self.runs[number], self.outcomes[number]
         state = {
             "identity": run.identity,
@@ -287,17 +302,23 @@ class Group:
             "resumed": outcome.resumed,
             "seconds": outcome.seconds,
             "peak_memory_bytes": outcome.peak_memory_bytes,
+            "passes": outcome.passes,
+            "group": outcome.group,
         }
         best = {} if outcome.best is None else {"best": outcome.best}
-        checkpoint.save(folder, outcome.step, {**self.optimizer.state(row), **best}, state)
+        checkpoint.save(folder, outcome.step, {**values, **best}, state)
 
     def stop(self) -> None:
         """Keep what every run has learned, and raise `KeyboardInterrupt`."""
         for row, number in enumerate(self.active):
             run, outcome = self.runs[number], self.outcomes[number]
             if run.checkpoints is not None and not self._left(number):
-                self._save(number, row, run.checkpoints)
+                self._save(number, self.optimizer.state(row), run.checkpoints)
                 self.observer.note(number, f"stopped after step {outcome.step} of {run.steps}, which is kept")
+        for number in self.waiting:
+            folder = self.runs[number].checkpoints
+            if folder is not None and number in self.parked:
+                self._save(number, self.parked[number], folder)
         raise KeyboardInterrupt
 
     def resume(self, number: int, *, force: bool) -> None:
@@ -322,6 +343,7 @@ class Group:
         outcome.losses, outcome.norms = state["losses"], state["norms"]
         outcome.resumed, outcome.seconds = state["resumed"] + 1, state["seconds"]
         outcome.peak_memory_bytes = state["peak_memory_bytes"]
+        outcome.passes, outcome.group = state["passes"], state["group"]
         self.optimizer.load_state(number, tensors, found.step)
         self.observer.note(number, f"goes on after step {found.step} of {run.steps}")
 
