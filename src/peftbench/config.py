@@ -58,7 +58,10 @@ def load_run_config(
     """
     source = read_yaml(train) if train else Source("--set")
     if evaluation is not None:
-        _graft(source, read_yaml(evaluation), "evaluation")
+        other = read_yaml(evaluation)
+        if "model" in other.values and "model" not in source.values:
+            raise ConfigError(f"{source.name} and {other.name} are swapped; give the training file first")
+        _graft(source, other, "evaluation")
     _apply(source, settings, overrides)
     return _checked(RunConfig, source)
 
@@ -271,7 +274,8 @@ def _sentence(error: ErrorDetails, model: type[BaseModel], source: Source) -> st
     hint = ""
     if isinstance(given, str) and _is_number(given) and ("number" in expected or "integer" in expected):
         hint = "; write it without quotes"
-    return f"{place}: {key} is {given!r}, expected {expected}{hint}"
+    named = place if place == f"--set {key}" else f"{place}: {key}"
+    return f"{named} is {given!r}, expected {expected}{hint}"
 
 
 def _is_number(text: str) -> bool:

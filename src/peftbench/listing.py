@@ -145,7 +145,8 @@ def result_pairs(result: "RunResult") -> dict[str, Any]:
     if result.train is not None:
         pairs["trainable parameters"] = f"{result.train.trainable_params:,} ({result.train.trainable_dtype})"
         pairs["best step"] = f"{result.train.best_step} of {result.train.steps}"
-        pairs["best validation loss"] = result.train.best_validation_loss
+        best = result.train.best_validation_loss
+        pairs["best validation loss"] = "none" if best is None else f"{best:.4f}"
         pairs["training"] = f"{result.train.seconds:.1f} s"
         pairs |= _rows(result.train.tokens["train"], "training")
     evaluation = result.evaluation

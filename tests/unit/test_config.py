@@ -118,7 +118,7 @@ def test_all_mistakes_of_all_files_come_at_once(tmp_path):
         "nonsense",
         evaluation="test_row: 5\nbatch_size: 0\n",
     )
-    places = sorted(problem.split(": ")[0] for problem in found)
+    places = sorted(problem.split(": ")[0].split(" is ")[0] for problem in found)
     assert places == [
         "--set nonsense",
         "--set training.batch_size",
@@ -185,3 +185,10 @@ def test_no_bytes_whatever_end_in_a_traceback(tmp_path, content):
         load_run_config(written(tmp_path, content))
     except PeftBenchError as error:
         assert str(error)
+
+
+def test_the_two_files_in_the_wrong_order_are_noticed(tmp_path):
+    (tmp_path / "t.yaml").write_text("model: x\ndataset: rte\nmethod: lora\n")
+    (tmp_path / "e.yaml").write_text("max_new_tokens: 6\n")
+    with pytest.raises(ConfigError, match=r"e\.yaml and t\.yaml are swapped; give the training file first"):
+        load_run_config(tmp_path / "e.yaml", tmp_path / "t.yaml")
