@@ -109,20 +109,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rows, within five minutes")
     parser.add_argument("--name", default="cpu", help="kind of machine, for the file's name")
+    parser.add_argument("--only", default="", help="rows with this text alone, in a file of their own")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     begun = time.monotonic()
     found, lines = [], [HEAD]
     print(HEAD, flush=True)
     for row in rows(quick=given.quick):
+        if given.only not in row.options:
+            continue
         result = measured(row)
         found.append({"module": row.module, "options": row.options, "goal": row.goal, **result})
         lines.append(line(row, result))
         print(lines[-1], flush=True)
     about = {**machine(), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
     command = "make bench-quick" if given.quick else "make bench"
+    command = f"python -m bench.table --only {given.only}" if given.only else command
     RESULTS.mkdir(exist_ok=True)
-    name = f"{about['date']}-{given.name}{'-quick' if given.quick else ''}"
+    name = f"{about['date']}-{given.name}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
     (RESULTS / f"{name}.json").write_text(
         json.dumps({"command": command, **about, "rows": found}, indent=1) + "\n"
     )

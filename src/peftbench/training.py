@@ -220,6 +220,8 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         return
     heard: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Whoever started this process may have told it to ignore one of them, as shells do in the background.
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
 
     def hear(number: int, _: Any) -> None:
         heard.append(number)

@@ -26,6 +26,14 @@ def config_of(tmp_path, name="runs", **changes):
     }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """Signals as a shell hands them to a command in front, whoever started the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class StopAt(Observer):
     def __init__(self, step, signal_number):
         self.at, self.number, self.notes = step, signal_number, []
@@ -138,3 +146,10 @@ def test_a_run_that_another_process_finished_meanwhile_is_read_back(tmp_path, mo
     monkeypatch.setattr(RunFolder, "training_alone", late)
     again = peftbench.run(config_of(tmp_path), rows=OWN)
     assert again.train == others[1].train
+
+
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    save_tiny_model(str(tmp_path / "model"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    result = peftbench.run(config_of(tmp_path), rows=OWN, observer=StopAt(5, signal.SIGINT))
+    assert result.train.steps == 18

@@ -1,12 +1,14 @@
 """Whatever is packed, shared, fused or split: the gradients are those of the stock model, one sample at a time."""
 
 import functools
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peftbench.engine import attention
 from peftbench.engine.pack import Sample, common_prefix
 from peftbench.engine.padded import PaddedModel
 from peftbench.engine.step import Batches, gradients
@@ -36,16 +38,17 @@ def groups(draw):
 @pytest.mark.parametrize("family", ["llama", "mistral"])
 @given(
     rows=groups(), method=st.sampled_from(METHODS), share=st.booleans(), passes=st.integers(1, 4),
-    known=st.integers(0, 6),
+    known=st.integers(0, 6), apart=st.booleans(),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
-def test_any_mixture_has_the_gradients_of_one_sample_at_a_time(family, rows, method, share, passes, known):
+def test_any_mixture_has_the_gradients_of_one_sample_at_a_time(family, rows, method, share, passes, known, apart):
+    """`apart` is the attention of long samples on a CPU, one call each."""
     shared = common_prefix([sample for row in rows for sample in row])[:known]
     with float64_throughout():
         model, stock = models(family)
         adapter = build(method, model.module, seeds=range(len(rows)))
         disturb(adapter)
-        with adapter.attached():
+        with adapter.attached(), mock.patch.object(attention, "_uneven", return_value=apart):
             losses = gradients(model, adapter, Batches(rows, [(0, 0)] * len(rows), shared, share), passes)
         for run, row in enumerate(rows):
             alone = build(method, stock.module, seeds=[0])

@@ -6,7 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from peftbench.engine.attention import Layout, stream_attention
 from peftbench.engine.model import CannotBePacked, packable
-from peftbench.engine.pack import pack
+from peftbench.engine.pack import Sample, pack
 from peftbench.errors import ConfigError
 from peftbench.testing import FAMILIES, tiny_model
 from tests.oracle import answer_logits, engine_model, float64_throughout, some_samples, stock_model
@@ -105,3 +105,21 @@ def test_soft_capping_is_honoured():
             expected = torch.cat(answer_logits(stock_model("gemma2", attn_logit_softcapping=cap), samples))
             found = engine_model("gemma2", attn_logit_softcapping=cap).logits(pack([samples]), None)[0]
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_long_samples_of_unlike_lengths_are_attended_one_by_one_with_the_same_logits(family):
+    from peftbench.engine import attention
+
+    samples = [
+        *some_samples(2, seed=2),
+        Sample(some_samples(1, seed=2)[0].prompt[:5] + tuple(range(5, 205)), (9, 8)),
+    ]
+    model = engine_model(family)
+    stream = pack([samples, samples[1:]], shared=samples[0].prompt[:5])
+    assert attention._uneven(stream, torch.device("cpu"))
+    assert not attention._uneven(stream, torch.device("cuda"))
+    with float64_throughout():
+        found = model.logits(stream, None)[0]
+        expected = torch.cat(answer_logits(stock_model(family), samples))
+    assert (found - expected).abs().max() < 1e-10 * expected.abs().max()

@@ -148,30 +148,74 @@ def _stream(
     if layout.captured is not None:
         layout.captured[module.layer_idx] = (before_key, before_value)
 
-    own_key, own_value = own(key), own(value)
-    if before:
-        own_key = torch.cat([_for_samples(before_key, samples), own_key], dim=2)
-        own_value = torch.cat([_for_samples(before_value, samples), own_value], dim=2)
-    if layout.cache is not None:
-        layout.cache.before, layout.cache.longest = before, longest
-        layout.cache.layers[module.layer_idx] = (own_key, own_value)
-
-    own_query = own(query)
-    if 0 < before < longest and _sees_all(special, before + longest):
-        # Queries of no consequence before the own ones make this plain causal attention, which skips what nobody
-        # sees: less work than a mask over (own, before + own) where the own part is the longer one.
-        own_query = F.pad(own_query, (0, 0, before, 0))
-        out = _attend(own_query, own_key, own_value, None, special)[:, :, before:]
+    if layout.cache is None and _uneven(stream, query.device):
+        result = _one_by_one(query, key, value, before_key, before_value, layout, stream, special)
     else:
-        mask = _causal_mask(layout, longest, before, special, query)
-        out = _attend(own_query, own_key, own_value, mask, special)
-    flat = out.transpose(1, 2).reshape(runs * samples * longest, heads, width)
-    result = flat.index_select(0, stream.back).view(runs, total - shared, heads, width)
+        own_key, own_value = own(key), own(value)
+        if before:
+            own_key = torch.cat([_for_samples(before_key, samples), own_key], dim=2)
+            own_value = torch.cat([_for_samples(before_value, samples), own_value], dim=2)
+        if layout.cache is not None:
+            layout.cache.before, layout.cache.longest = before, longest
+            layout.cache.layers[module.layer_idx] = (own_key, own_value)
+        out = _attend_after(before, own(query), own_key, own_value, layout, special)
+        flat = out.transpose(1, 2).reshape(runs * samples * longest, heads, width)
+        result = flat.index_select(0, stream.back).view(runs, total - shared, heads, width)
     if shared:
         mask = _causal_mask(layout, shared, before - shared, special, query)
         head = _attend(query[:, :, :shared], before_key, before_value, mask, special)
         result = torch.cat([head.transpose(1, 2), result], dim=1)
     return result
+
+
+def _uneven(stream: Stream, device: torch.device) -> bool:
+    """Whether long samples of unlike lengths make padding dearer than a call for each: on a CPU alone."""
+    lengths = [length for row in stream.own_lengths for length in row]
+    padded = stream.runs * stream.samples * stream.longest**2
+    return (
+        device.type == "cpu" and sum(lengths) >= 64 * len(lengths) and padded > 1.1 * sum(n * n for n in lengths)
+    )
+
+
+def _one_by_one(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    before_key: Tensor,
+    before_value: Tensor,
+    layout: Layout,
+    stream: Stream,
+    special: Special,
+) -> Tensor:
+    """Own tokens of each sample without any padding, (R, T - shared, heads, width)."""
+    rows = []
+    for k, lengths in enumerate(stream.own_lengths):
+        q, keys, values, first_key, first_value = (
+            x[k : k + 1] for x in (query, key, value, before_key, before_value)
+        )
+        parts, start = [], stream.shared
+        for length in lengths:
+            own = slice(start, start + length)
+            sample_key = torch.cat([first_key, keys[:, :, own]], dim=2)
+            sample_value = torch.cat([first_value, values[:, :, own]], dim=2)
+            before = first_key.shape[2]
+            parts.append(_attend_after(before, q[:, :, own], sample_key, sample_value, layout, special))
+            start += length
+        parts.append(torch.zeros_like(q[:, :, start:]))
+        rows.append(torch.cat(parts, dim=2))
+    return torch.cat(rows).transpose(1, 2)
+
+
+def _attend_after(
+    before: int, query: Tensor, key: Tensor, value: Tensor, layout: Layout, special: Special
+) -> Tensor:
+    """Causal attention of own tokens that all see the `before` first keys: (N, heads, own tokens, width)."""
+    own = query.shape[2]
+    if 0 < before < own and _sees_all(special, before + own):
+        # Queries of no consequence before the own ones make this plain causal attention, which skips what nobody
+        # sees: less work than a mask over (own, before + own) where the own part is the longer one.
+        return _attend(F.pad(query, (0, 0, before, 0)), key, value, None, special)[:, :, before:]
+    return _attend(query, key, value, _causal_mask(layout, own, before, special, query), special)
 
 
 def _one_token(module: Any, query: Tensor, key: Tensor, value: Tensor, layout: Layout, special: Special) -> Tensor:
