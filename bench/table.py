@@ -112,6 +112,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="rows with this text alone, in a file of their own")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    command = "make bench-quick" if given.quick else "make bench"
+    command = f"python -m bench.table --only {given.only}" if given.only else command
     begun = time.monotonic()
     found, lines = [], [HEAD]
     print(HEAD, flush=True)
@@ -122,18 +124,20 @@ def main() -> None:
         found.append({"module": row.module, "options": row.options, "goal": row.goal, **result})
         lines.append(line(row, result))
         print(lines[-1], flush=True)
-    about = {**machine(), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
-    command = "make bench-quick" if given.quick else "make bench"
-    command = f"python -m bench.table --only {given.only}" if given.only else command
+        about = {**machine(), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
+        name = f"{about['date']}-{given.name}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
+        write(name, {"command": command, **about, "rows": found}, lines)
+
+
+def write(name: str, result: dict[str, Any], lines: list[str]) -> None:
+    """What was measured so far, as data and as a page."""
     RESULTS.mkdir(exist_ok=True)
-    name = f"{about['date']}-{given.name}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
-    (RESULTS / f"{name}.json").write_text(
-        json.dumps({"command": command, **about, "rows": found}, indent=1) + "\n"
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    title = (
+        f"# {result['command']}, {result['date']}, {result['machine']}, one thread, {result['minutes']} minutes"
     )
-    title = f"# {command}, {about['date']}, {about['machine']}, one thread, {about['minutes']} minutes\n"
-    versions = ", ".join(f"{package} {number}" for package, number in about["versions"].items())
-    (RESULTS / f"{name}.md").write_text("\n".join([title, versions + "\n", *lines]) + "\n")
-    print(f"written: {RESULTS.name}/{name}.json and .md")
+    versions = ", ".join(f"{package} {number}" for package, number in result["versions"].items())
+    (RESULTS / f"{name}.md").write_text("\n".join([title, "", versions, "", *lines]) + "\n")
 
 
 if __name__ == "__main__":
