@@ -367,12 +367,21 @@ def _print_pairs(pairs: dict[str, Any]) -> None:
         if isinstance(value, dict):
             print(f"{key}:")
             for inner, item in value.items():
-                print(f"  {inner}: {shown(str(item))}")
+                print(f"  {inner}: {shown(_flat(item))}")
         elif isinstance(value, str) and "\n" in value:
             print(f"{key}:")
             print("".join(f"  | {line}\n" for line in shown(value).splitlines()), end="")
         else:
-            print(f"{key}: {shown(str(value))}")
+            print(f"{key}: {shown(_flat(value))}")
+
+
+def _flat(value: Any) -> str:
+    """A value on one line, without the marks of Python."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(_flat(item) for item in value) or "none"
+    return str(value)
 
 
 def _number(value: float | None) -> str:
