@@ -361,27 +361,18 @@ def _print_json(value: Any) -> None:
 
 
 def _print_pairs(pairs: dict[str, Any]) -> None:
-    from peftbench.console import shown
+    from peftbench.console import flat, shown
 
     for key, value in pairs.items():
         if isinstance(value, dict):
             print(f"{key}:")
             for inner, item in value.items():
-                print(f"  {inner}: {shown(_flat(item))}")
+                print(f"  {inner}: {shown(flat(item))}")
         elif isinstance(value, str) and "\n" in value:
             print(f"{key}:")
             print("".join(f"  | {line}\n" for line in shown(value).splitlines()), end="")
         else:
-            print(f"{key}: {shown(_flat(value))}")
-
-
-def _flat(value: Any) -> str:
-    """A value on one line, without the marks of Python."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(_flat(item) for item in value) or "none"
-    return str(value)
+            print(f"{key}: {shown(flat(value))}")
 
 
 def _number(value: float | None) -> str:

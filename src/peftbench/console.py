@@ -9,7 +9,7 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -31,6 +31,15 @@ def shown(text: str) -> str:
         else f"\\x{ord(character):02x}"
         for character in text
     )
+
+
+def flat(value: Any) -> str:
+    """A value on one line, without the marks of Python."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {flat(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(flat(item) for item in value) or "none"
+    return str(value)
 
 
 def print_table(
