@@ -211,11 +211,11 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder of the demo's runs.")] = Path("runs/demo"),
     as_json: AsJson = False,
 ) -> None:
-    """Compare the base model and six methods on small built-in tasks with a tiny random model: a toy."""
+    """Compare the base model and six methods on four small tasks with the model that is shipped."""
     with _reported():
-        from peftbench.demo import compare
+        from peftbench.demo import show
 
-        compare(output, as_json=as_json)
+        show(output, as_json=as_json)
 
 
 @app.command()

@@ -73,6 +73,12 @@ def load_evaluation_config(evaluation: Path, settings: Sequence[str] = (), **ove
     return _checked(EvaluationConfig, source)
 
 
+def shipped(name: str) -> Path:
+    """A configuration file that comes with the package: `configs/` of the source tree."""
+    in_wheel = Path(__file__).with_name("configs")
+    return (in_wheel if in_wheel.is_dir() else Path(__file__).parents[2] / "configs") / name
+
+
 def run_config(values: Mapping[str, Any] | RunConfig) -> RunConfig:
     """A configuration given in Python; raises `ConfigError` with every problem."""
     if isinstance(values, RunConfig):
@@ -248,6 +254,8 @@ def _put(source: Source, path: tuple[str, ...], value: Any, place: str) -> None:
 
 
 def _checked(model: type[M], source: Source) -> M:
+    if model is RunConfig:
+        _choose_learning_rate(source)
     problems = list(source.problems)
     checked: M | None = None
     try:
@@ -307,6 +315,30 @@ def _described(model: type[BaseModel], path: Path_) -> Iterator[tuple[str, str |
     inner = _inner(model, path)
     for name, info in (inner.model_fields if inner else {}).items():
         yield name, info.description
+
+
+def _choose_learning_rate(source: Source) -> None:
+    """Where a file gives one learning rate for each method, take that of the method at hand."""
+    training, path = source.values.get("training"), ("training", "learning_rate")
+    rates = training.get("learning_rate") if isinstance(training, dict) else None
+    if not isinstance(training, dict) or not isinstance(rates, dict):
+        return
+    for name in rates:
+        try:
+            methods.get(name)
+        except UnknownName as error:
+            source.problems.append(f"{source.place((*path, name))}: {error}")
+    method = source.values.get("method")
+    name = method.get("name") if isinstance(method, dict) else method
+    rest = {key: value for key, value in training.items() if key != "learning_rate"}
+    if name in rates:
+        rest["learning_rate"] = rates[name]
+    elif name in methods.names() and methods.get(str(name)).build:
+        source.problems.append(
+            f"{source.place(path)}: there is no learning rate for method {name!r}, only for {', '.join(rates)}; "
+            f"add it, or pass --set training.learning_rate=<number>"
+        )
+    source.values["training"] = rest
 
 
 def _name_problems(model: type[BaseModel], source: Source) -> Iterator[str]:

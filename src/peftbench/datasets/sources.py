@@ -51,14 +51,14 @@ class OpenedSplit:
 def choose_source(spec: DatasetSpec, data_dir: Path | None, rows: RowsByRole | None) -> Source:
     """Rows if given, else the directory given or named by `PEFTBENCH_DATA`, else the hub.
 
-    A task of the mini suite is always generated.
+    A task of the mini suite is generated where no rows are given.
     """
-    if is_mini(spec.name):
-        return Source(generated=True)
     if rows is not None:
         if data_dir is not None:
             raise ConfigError("both rows and data_dir are given, expected one source of rows; leave one out")
         return Source(rows=rows)
+    if is_mini(spec.name):
+        return Source(generated=True)
     named = os.environ.get("PEFTBENCH_DATA")
     return Source(directory=data_dir or (Path(named).expanduser() if named else None))
 

@@ -38,6 +38,15 @@ DTYPES = {
 }
 
 
+TINY = "peftbench-tiny"
+"""The model that the package ships, called by name alone."""
+
+
+def located(path: str) -> str:
+    """Where the files of a model lie: what was given, or the shipped model's folder for its name."""
+    return str(Path(__file__).parents[1] / "tiny") if path == TINY else path
+
+
 @dataclass(frozen=True)
 class Where:
     """Device and precision of a run, resolved."""
@@ -77,6 +86,7 @@ def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
     refuses or cannot be reached.
     """
     check_name(path, revision)
+    path = located(path)
     with explained(path):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
         for each in (config, config.get_text_config()):
@@ -116,7 +126,7 @@ def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:
     if not (path.endswith(".json") and Path(path).is_file()):
         check_name(path, revision)
     with explained(path):
-        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(located(path), revision=revision, trust_remote_code=False)
 
 
 def weightless(config: PreTrainedConfig, path: str = "") -> PreTrainedModel:
@@ -127,7 +137,7 @@ def weightless(config: PreTrainedConfig, path: str = "") -> PreTrainedModel:
 
 def fingerprint(path: str, revision: str | None) -> str:
     """What identifies a model's weights: the hub id and revision, or a hash over the files of a folder."""
-    folder = Path(path)
+    folder = Path(located(path))
     if not folder.is_dir():
         return f"{path}@{revision}"
     digest = hashlib.sha256()
@@ -150,7 +160,7 @@ def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model: folder or hub id with revision; no code from the repository."""
     check_name(path, revision)
     with explained(path):
-        return AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(located(path), revision=revision, trust_remote_code=False)
 
 
 def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -166,7 +176,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
 
 def check_name(path: str, revision: str | None) -> None:
     """Raise `ConfigError` unless this names a model folder, or a hub id together with a commit."""
-    folder = Path(path)
+    folder = Path(located(path))
     try:
         folder.exists()
     except OSError as error:
@@ -183,7 +193,7 @@ def check_name(path: str, revision: str | None) -> None:
     if folder.exists():
         raise ConfigError(f"model {path!r} is a file; give the folder that holds config.json and the weights")
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise ConfigError(f"model {path!r} is neither a folder here nor a hub id of the form owner/name")
+        raise ConfigError(f"model {path!r} is neither a folder here, nor {TINY}, nor a hub id of the form owner/name")
     if revision is None:
         raise ConfigError(
             f"model {path!r} is a hub id without a revision; set model_revision to the commit that you mean (40 "

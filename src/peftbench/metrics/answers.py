@@ -67,7 +67,11 @@ def _overlap(given: list[str], gold: list[str]) -> float:
 # ------------------------------------------------------------------------------------------ a final number
 
 
-@metric("last_number", means(primary="correct", last_number_anywhere="last_anywhere"))
+@metric(
+    "last_number",
+    means(primary="correct", last_number_anywhere="last_anywhere"),
+    lenient="last_number_anywhere",
+)
 def last_number(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Accuracy of the number after the last `####`, which must be all that follows.
 
@@ -103,6 +107,7 @@ def _after_hashes(text: str, ignore: str) -> Decimal | None:
         exact_equation="exact",
         self_consistency="consistent",
     ),
+    lenient="equation_value",
 )
 def equation_answer(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Accuracy of the number after the last `=`, or of the bare number.

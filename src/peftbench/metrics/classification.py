@@ -33,7 +33,7 @@ def _combine(columns: Columns, spec: DatasetSpec, protocol: Protocol) -> dict[st
     return values
 
 
-@metric("macro_f1", _combine)
+@metric("macro_f1", _combine, lenient="lenient")
 def macro_f1(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Macro-F1 over the fixed label set; counts the gold class and the predicted one.
 

@@ -29,7 +29,7 @@ def _combine(columns: Columns, _spec: DatasetSpec, _protocol: Protocol) -> dict[
     }
 
 
-@metric("pearson", _combine)
+@metric("pearson", _combine, lenient="pearson_on_valid_rows")
 def pearson(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Pearson's correlation with the gold scores; counts the gold score and the predicted one.
 

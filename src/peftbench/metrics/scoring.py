@@ -35,13 +35,15 @@ class Metric:
     `count(prediction, references, spec, protocol)` looks at one row. `combine(columns, spec, protocol)` gives all
     scores of the rows in the columns, on 0 to 100 (a correlation may be negative), `primary` first. A metric
     over labels counts `gold_class` and `predicted_class`, numbers in the label set, -1 for an invalid output.
-    `version` rises when the same predictions get another score.
+    `version` rises when the same predictions get another score. `lenient` names the score that asks least of the
+    form of an output, so that format and skill can be told apart.
     """
 
     name: str
     count: Count
     combine: Combine
     version: int = 1
+    lenient: str = "primary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,11 @@ class Scores:
     columns: dict[str, NDArray[Any]]
 
 
-def metric(name: str, combine: Combine, *, version: int = 1) -> Callable[[Count], Metric]:
+def metric(
+    name: str, combine: Combine, *, version: int = 1, lenient: str = "primary"
+) -> Callable[[Count], Metric]:
     """Turn the counting function below the decorator into a metric; `means` makes `combine` for most."""
-    return lambda count: Metric(name, count, combine, version)
+    return lambda count: Metric(name, count, combine, version, lenient)
 
 
 def means(**scores: str) -> Combine:
