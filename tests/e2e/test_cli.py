@@ -273,12 +273,13 @@ def test_configuration_mistakes_end_with_status_2_before_torch_is_loaded(world, 
     assert err.startswith("peftbench: train.yaml:8:1: unknown key 'sede'; did you mean 'seed'?")
     assert len(err.splitlines()) == 1
     refused("unknown method 'lorra'; did you mean 'lora'?", "run", configured(world, tmp_path, method="lorra"))
-    refused("is '5e-5', expected a valid number; write it without quotes", "run",
+    refused("is '5e-5', expected a number; write it without quotes", "run",
             configured(world, tmp_path, training="{learning_rate: '5e-5'}"))  # fmt: skip
     refused("does not exist; give the path of a YAML file", "run", tmp_path / "nowhere.yaml")
 
 
 def test_names_in_list_and_show(world):
+    refused("unknown kind 'dataset'; did you mean 'datasets'?", "list", "dataset")
     refused("unknown dataset 'rtee'; did you mean 'rte'?", "show", "dataset", "rtee")
     refused("unknown method 'loar'; did you mean 'lora'?", "show", "method", "loar")
     refused(
@@ -292,10 +293,15 @@ def test_models_that_are_none(world, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     refused("has no config.json", "run", configured(world, tmp_path, model=empty))
+    (empty / "config.json").write_text((world / "model" / "config.json").read_text())
+    refused("has no tokenizer: none of tokenizer.json", "run", configured(world, tmp_path, model=empty))
+    tiny_tokenizer().save_pretrained(empty)
     (empty / "config.json").write_text("{]")
     refused("is not a valid JSON file", "run", configured(world, tmp_path, model=empty))
     (empty / "config.json").write_text((world / "model" / "config.json").read_text())
-    tiny_tokenizer().save_pretrained(empty)
+    (empty / "model.safetensors").write_bytes((world / "model" / "model.safetensors").read_bytes()[:5000])
+    refused("its weights are damaged, fetch them again", "run", configured(world, tmp_path, model=empty))
+    (empty / "model.safetensors").unlink()
     (empty / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
     refused("holds no .safetensors file", "run", configured(world, tmp_path, model=empty))
 
@@ -395,6 +401,17 @@ def test_runs_that_are_none(tmp_path, world):
     refused("is not the folder of a run", "predict", tmp_path, stdin="a line\n")
     (tmp_path / "eval.yaml").write_text("test_rows: 3\n")
     refused("no run is named", "eval", tmp_path / "eval.yaml")
+
+
+def test_debug_gives_the_error_itself(tmp_path):
+    with pytest.raises(peftbench.DataError, match="is not the folder of a run"):
+        call("--debug", "score", tmp_path)
+    refused("is not the folder of a run", "score", tmp_path)
+
+
+def test_seeds_are_whole_numbers(world):
+    for seeds in ("1,x", "1,", "-1", "1.5"):
+        refused("expected whole numbers from 0 with commas", "run", world / "train.yaml", f"--seeds={seeds}")
 
 
 def test_damaged_records_and_predictions(finished, tmp_path):
