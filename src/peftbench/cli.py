@@ -189,6 +189,7 @@ def predict(
     lines: Annotated[
         Path | None, typer.Option("--lines", help="Text file, one prompt a line; without it, standard input.")
     ] = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer your own lines of text with the model of a run: a message each, or a JSON object of its fields."""
@@ -200,7 +201,7 @@ def predict(
         given = _lines(lines)
         prompts = prompts_of(run_folder, given)
         with observing() as observer:
-            answers = answer(run_folder, prompts, observer=observer)
+            answers = answer(run_folder, prompts, device=device, observer=observer)
         for line, text in zip(given, answers, strict=True):
             print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
 
@@ -295,6 +296,8 @@ def _reported() -> Iterator[None]:
     except KeyboardInterrupt:
         _complain("stopped; what was finished is kept, and the same command goes on from there")
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise  # whoever reads, such as `head`, has seen enough; typer ends without a word
     except Exception as error:
         if DEBUG.get():
             raise

@@ -409,6 +409,18 @@ def test_debug_gives_the_error_itself(tmp_path):
     refused("is not the folder of a run", "score", tmp_path)
 
 
+@pytest.mark.parametrize("arguments", [["list", "datasets"], ["show", "dataset", "rte"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_error(arguments):
+    """As in `peftbench list datasets | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "peftbench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait()
+
+
 def test_seeds_are_whole_numbers(world):
     for seeds in ("1,x", "1,", "-1", "1.5"):
         refused("expected whole numbers from 0 with commas", "run", world / "train.yaml", f"--seeds={seeds}")
@@ -426,6 +438,14 @@ def test_damaged_records_and_predictions(finished, tmp_path):
     refused("is not a record of this version", "score", folder)
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"\0" * 9)
     refused("is damaged or replaced", "predict", folder, stdin="a line\n")
+
+
+def test_predict_on_another_device(finished):
+    folder = finished[0]["folder"]
+    code, out, err = call("predict", folder, "--device", "cpu", "--json", stdin="A line.\n")
+    assert code == 0, err
+    assert json.loads(out)["input"] == "A line."
+    refused("device is 'gpu', expected auto, cpu", "predict", folder, "--device", "gpu", stdin="A line.\n")
 
 
 def test_predict_without_a_line(finished):
