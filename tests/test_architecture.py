@@ -131,6 +131,64 @@ def test_commands_that_only_look_do_not_load_torch():
         assert json.loads(fresh(code)) == [], arguments
 
 
+WITHOUT_EXTRAS = """
+import re, sys
+from importlib import metadata
+
+allowed, left = set(), ["peftbench"]
+while left:
+    name = re.sub("[-_.]+", "-", left.pop()).lower()
+    if name not in allowed:
+        allowed.add(name)
+        try:
+            needs = metadata.requires(name) or ()
+        except metadata.PackageNotFoundError:  # needed on another system only
+            needs = ()
+        left += [re.match("[A-Za-z0-9._-]+", need)[0] for need in needs if "extra ==" not in need]
+packages = metadata.packages_distributions().items()
+others = {top for top, owners in packages if not {re.sub("[-_.]+", "-", each).lower() for each in owners} & allowed}
+
+class Refuse:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in others:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name.partition(".")[0])
+
+sys.meta_path.insert(0, Refuse)
+from peftbench.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    print(end.code or 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["list", "datasets"], 0, ""),
+        (["list", "metrics", "--json"], 0, ""),
+        (["show", "dataset", "conala"], 0, ""),
+        (["show", "method", "lora"], 0, ""),
+        (["score", "nowhere"], 2, "'nowhere' does not exist; give a folder"),
+        (["run", "configs/train.yaml"], 2, "is not installed; install what trains and predicts"),
+        (
+            ["show", "method", "lora", "--model", "configs"],
+            2,
+            "is not installed; install what trains and predicts",
+        ),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_the_package_without_its_extras_looks_and_scores(arguments, status, message):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS, *arguments], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout.strip().splitlines()[-1] == str(status), done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_every_public_name_can_be_imported_twice_in_a_fresh_process():
     """No public name is hidden by a module of the same name once that module has been imported."""
     for name in peftbench.__all__:

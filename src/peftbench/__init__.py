@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 # Libraries read these when they are imported; they report nothing of this process to anyone.
 for _switch in ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK"):
     os.environ.setdefault(_switch, "1")
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # not each of its retries; how it ended is told in one sentence
 
 if TYPE_CHECKING:
     from peftbench.errors import ConfigError, DataError, PeftBenchError, UnknownName

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,35 +37,34 @@ Force = Annotated[bool, typer.Option("--force", help="Go on under another number
 TrainFile = Annotated[Path, typer.Argument(metavar="TRAIN.yaml", help="Training configuration.")]
 
 
-class Kind(StrEnum):
-    """What can be listed."""
-
-    DATASETS = "datasets"
-    METHODS = "methods"
-    METRICS = "metrics"
+DEBUG = ContextVar("debug", default=False)
+"""Whether `--debug` was given."""
 
 
 @app.callback()
 def common(
-    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Options of every command."""
-    context.obj = debug
+    DEBUG.set(debug)
 
 
 @app.command("list")
-def list_names(kind: Kind, as_json: AsJson = False) -> None:
+def list_names(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods or metrics.")],
+    as_json: AsJson = False,
+) -> None:
     """List the datasets, methods or metrics."""
-    from peftbench import listing
+    with _reported():
+        from peftbench import listing
 
-    rows = listing.rows_of(kind.value)
-    if as_json:
-        _print_json(rows)
-        return
-    from peftbench.console import print_table
+        rows = listing.rows_of(kind)
+        if as_json:
+            _print_json(rows)
+            return
+        from peftbench.console import print_table
 
-    print_table("", list(rows[0]), [list(row.values()) for row in rows])
+        print_table("", list(rows[0]), [list(row.values()) for row in rows])
 
 
 @show_app.command("dataset")
@@ -190,6 +189,7 @@ def predict(
     lines: Annotated[
         Path | None, typer.Option("--lines", help="Text file, one prompt a line; without it, standard input.")
     ] = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer your own lines of text with the model of a run: a message each, or a JSON object of its fields."""
@@ -201,7 +201,7 @@ def predict(
         given = _lines(lines)
         prompts = prompts_of(run_folder, given)
         with observing() as observer:
-            answers = answer(run_folder, prompts, observer=observer)
+            answers = answer(run_folder, prompts, device=device, observer=observer)
         for line, text in zip(given, answers, strict=True):
             print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
 
@@ -259,7 +259,7 @@ def _run(
         from peftbench.execute import run_many
 
         with observing() as observer:
-            results = run_many(configs, observer=observer, force=force, evaluate=evaluate, debug=_context())
+            results = run_many(configs, observer=observer, force=force, evaluate=evaluate, debug=DEBUG.get())
         if as_json:
             found = [json.loads(result.model_dump_json()) for result in results]
             _print_json(found if seeds else found[0])
@@ -273,10 +273,10 @@ def _run(
 def _seeds(text: str) -> list[int]:
     from peftbench.errors import ConfigError
 
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"--seeds is {text!r}, expected whole numbers with commas, such as 42,123,456") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise ConfigError(f"--seeds is {text!r}, expected whole numbers from 0 with commas, such as 42,123,456")
+    return [int(part) for part in parts]
 
 
 def _placed(config: Any, data_dir: Path | None, device: str | None) -> Any:
@@ -291,14 +291,15 @@ def _reported() -> Iterator[None]:
     """Errors that the user can mend become one sentence and an exit status."""
     from peftbench.errors import PeftBenchError
 
-    context = _context()
     try:
         yield
     except KeyboardInterrupt:
         _complain("stopped; what was finished is kept, and the same command goes on from there")
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise  # whoever reads, such as `head`, has seen enough; typer ends without a word
     except Exception as error:
-        if context:
+        if DEBUG.get():
             raise
         if isinstance(error, PeftBenchError):
             _complain(str(error))
@@ -332,13 +333,6 @@ def _complain(text: str) -> None:
     from peftbench.console import shown
 
     print(shown(f"peftbench: {text}"), file=sys.stderr)
-
-
-def _context() -> bool:
-    import click
-
-    context = click.get_current_context(silent=True)
-    return bool(context and context.find_root().obj)
 
 
 def _print_result(result: Any) -> None:

@@ -135,16 +135,19 @@ def _check_events(text: str, name: str) -> None:
 
 
 def _text(file: Path) -> str:
-    if not file.is_file():
+    if file.is_dir() or not file.exists():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise ConfigError(f"configuration file {str(file)!r} {what}; give the path of a YAML file")
     try:
-        content = file.read_bytes()
+        with file.open("rb") as opened:  # a pipe is read too, which has no size
+            content = opened.read(LARGEST_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"configuration file {str(file)!r} cannot be read: {error.strerror}") from error
+        raise ConfigError(
+            f"configuration file {str(file)!r} cannot be read: {error.strerror}; make it readable"
+        ) from error
     if len(content) > LARGEST_BYTES:
         raise ConfigError(
-            f"{file.name}: {len(content)} bytes are more than a configuration has; is it the right file?"
+            f"{file.name}: more than {LARGEST_BYTES:,} bytes, which no configuration has; is it the right file?"
         )
     try:
         text = content.decode("utf-8-sig")
@@ -250,7 +253,9 @@ def _put(source: Source, path: tuple[str, ...], value: Any, place: str) -> None:
         where[part] = inner
         where = inner
     where[path[-1]] = value
-    source.places[path] = place
+    # What stood below is gone, and keys on the way may be new.
+    source.places = {key: each for key, each in source.places.items() if key[: len(path)] != path}
+    source.places |= {path[:end]: place for end in range(1, len(path) + 1) if path[:end] not in source.places}
 
 
 def _checked(model: type[M], source: Source) -> M:
@@ -279,11 +284,26 @@ def _sentence(error: ErrorDetails, model: type[BaseModel], source: Source) -> st
         return f"{place}: key {key!r} is missing{f': {description}' if description else ''}"
     given = error["input"]
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = _EXPECTED.get(error["type"], expected)
     hint = ""
-    if isinstance(given, str) and _is_number(given) and ("number" in expected or "integer" in expected):
+    if isinstance(given, str) and _is_number(given) and error["type"] in ("float_type", "int_type"):
         hint = "; write it without quotes"
+    if isinstance(given, int | float) and error["type"] == "string_type":
+        hint = "; write it in quotes"
     named = place if place == f"--set {key}" else f"{place}: {key}"
-    return f"{named} is {given!r}, expected {expected}{hint}"
+    shown = repr(given) if isinstance(given, str) else json.dumps(given)  # as it is written in a file
+    return f"{named} is {shown}, expected {expected}{hint}"
+
+
+_EXPECTED = {
+    "bool_type": "true or false",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "model_type": "keys with values below it",
+    "string_type": "a text",
+}
+"""What to write, by pydantic's type of error, where its own words are those of a programmer."""
 
 
 def _is_number(text: str) -> bool:

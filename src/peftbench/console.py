@@ -9,15 +9,18 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from peftbench.observer import Observer
-from peftbench.records import CurvePoint
+
+if TYPE_CHECKING:  # a list is shown at once, without what it does not need
+    from rich.progress import Progress, TaskID
+
+    from peftbench.records import CurvePoint
 
 EVENT_SECONDS = 10.0
 """Least time between two lines about the progress of one phase, where there is no terminal."""
@@ -64,6 +67,8 @@ def observing(stream: TextIO | None = None) -> Iterator[Observer]:
     if not out.isatty():
         yield LineObserver(out)
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,7 +84,7 @@ def observing(stream: TextIO | None = None) -> Iterator[Observer]:
 class BarObserver(Observer):
     """A bar for each phase with its rate, the time left and the newest losses."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self.progress = progress
         self.task: TaskID | None = None
         self.begun, self.done, self.validation = time.monotonic(), 0, ""
@@ -102,7 +107,7 @@ class BarObserver(Observer):
         self.done += 1
         self._show(f"loss {loss:.3f}{self.validation}", completed=step)
 
-    def point(self, run: int, point: CurvePoint) -> None:
+    def point(self, run: int, point: "CurvePoint") -> None:
         """Show the newest validation loss from now on."""
         self.validation = f", validation {point.validation_loss:.3f}"
 
@@ -154,7 +159,7 @@ class LineObserver(Observer):
         self.done = step
         self._now_and_then(f", loss {loss:.4f}")
 
-    def point(self, run: int, point: CurvePoint) -> None:
+    def point(self, run: int, point: "CurvePoint") -> None:
         """Say what a validation gave."""
         losses = f"training loss {point.train_loss:.4f}, validation loss {point.validation_loss:.4f}"
         self._line(f"{self._of(run)}step {point.step}: {losses}")

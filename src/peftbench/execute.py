@@ -113,10 +113,14 @@ def evaluate_run(
     return RunResult(folder=str(found.path), config=plan.config, train=trained, evaluation=_evaluate(plan))
 
 
-def predict(folder: Path, prompts: Sequence[Prompt], *, observer: Observer | None = None) -> list[str]:
-    """What the model of a finished run answers to the user's own prompts."""
+def predict(
+    folder: Path, prompts: Sequence[Prompt], *, device: str | None = None, observer: Observer | None = None
+) -> list[str]:
+    """What the model of a finished run answers to the user's own prompts, on `device` or that of the run."""
     found = find_run(folder)
     config = found.config()
+    if device is not None:
+        config = run_config(config.model_copy(update={"device": device}))
     observer = observer or Observer()
     base = load_base_of(config, observer)
     made_with = _made_with(found)

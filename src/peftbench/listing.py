@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(kind: str) -> list[dict[str, Any]]:
-    """One row for each `datasets`, `methods` or `metrics`, in their order."""
+    """One row for each `datasets`, `methods` or `metrics`, in their order; raises `UnknownName`."""
     if kind == "datasets":
         specs = [get_dataset(name) for name in dataset_names()]
         return [
@@ -37,6 +37,8 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
         from peftbench.methods.specs import methods
 
         return [{"name": spec.name, "category": spec.category, "summary": spec.summary} for spec in methods]
+    if kind != "metrics":
+        raise UnknownName("kind", kind, ("datasets", "methods", "metrics"))
     from peftbench.metrics import metrics
 
     return [{"name": metric.name, "summary": _first_line(metric.count.__doc__)} for metric in metrics]

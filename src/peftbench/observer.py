@@ -1,8 +1,10 @@
 """Who is told what a run is doing. The base class does nothing; the command line draws bars or prints lines."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from peftbench.records import CurvePoint
+if TYPE_CHECKING:
+    from peftbench.records import CurvePoint
 
 
 class Observer:
@@ -20,7 +22,7 @@ class Observer:
     def step(self, run: int, step: int, steps: int, loss: float) -> None:
         """One update of a training was made: `step` of `steps`."""
 
-    def point(self, run: int, point: CurvePoint) -> None:
+    def point(self, run: int, point: "CurvePoint") -> None:
         """One validation was made."""
 
     def note(self, run: int, text: str) -> None:
@@ -33,14 +35,14 @@ class Part(Observer):
     `keep` is given each point of the curve as well.
     """
 
-    def __init__(self, whole: Observer, numbers: Sequence[int], keep: Callable[[int, CurvePoint], None]) -> None:
+    def __init__(self, whole: Observer, numbers: Sequence[int], keep: Callable[[int, "CurvePoint"], None]) -> None:
         self.whole, self.numbers, self.keep = whole, numbers, keep
 
     def step(self, run: int, step: int, steps: int, loss: float) -> None:
         """One update was made."""
         self.whole.step(self.numbers[run], step, steps, loss)
 
-    def point(self, run: int, point: CurvePoint) -> None:
+    def point(self, run: int, point: "CurvePoint") -> None:
         """One validation was made."""
         self.keep(run, point)
         self.whole.point(self.numbers[run], point)

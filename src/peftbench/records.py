@@ -24,6 +24,15 @@ Device = Annotated[str, AfterValidator(_device)]
 Dtype = Literal["auto", "float32", "bfloat16", "float16", "float64"]
 
 
+def _commit(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise ValueError("the 40 hexadecimal digits of a commit; a branch or a tag could move")
+    return text
+
+
+Commit = Annotated[str, AfterValidator(_commit)]
+
+
 def _plain_text(text: str) -> str:
     if len(text) > 1000 or any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in text):
         raise ValueError("a name or path of at most 1,000 characters, none of them a control character")
@@ -102,7 +111,7 @@ class RunConfig(Frozen):
 
     model: Name
     """Folder of a Hugging Face model, or its hub id."""
-    model_revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    model_revision: Commit | None = None
     """Commit of the hub model, 40 hexadecimal digits; needed with a hub id. A branch or tag could move."""
     dataset: str
     method: MethodChoice

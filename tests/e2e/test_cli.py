@@ -273,12 +273,13 @@ def test_configuration_mistakes_end_with_status_2_before_torch_is_loaded(world, 
     assert err.startswith("peftbench: train.yaml:8:1: unknown key 'sede'; did you mean 'seed'?")
     assert len(err.splitlines()) == 1
     refused("unknown method 'lorra'; did you mean 'lora'?", "run", configured(world, tmp_path, method="lorra"))
-    refused("is '5e-5', expected a valid number; write it without quotes", "run",
+    refused("is '5e-5', expected a number; write it without quotes", "run",
             configured(world, tmp_path, training="{learning_rate: '5e-5'}"))  # fmt: skip
     refused("does not exist; give the path of a YAML file", "run", tmp_path / "nowhere.yaml")
 
 
 def test_names_in_list_and_show(world):
+    refused("unknown kind 'dataset'; did you mean 'datasets'?", "list", "dataset")
     refused("unknown dataset 'rtee'; did you mean 'rte'?", "show", "dataset", "rtee")
     refused("unknown method 'loar'; did you mean 'lora'?", "show", "method", "loar")
     refused(
@@ -292,10 +293,15 @@ def test_models_that_are_none(world, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     refused("has no config.json", "run", configured(world, tmp_path, model=empty))
+    (empty / "config.json").write_text((world / "model" / "config.json").read_text())
+    refused("has no tokenizer: none of tokenizer.json", "run", configured(world, tmp_path, model=empty))
+    tiny_tokenizer().save_pretrained(empty)
     (empty / "config.json").write_text("{]")
     refused("is not a valid JSON file", "run", configured(world, tmp_path, model=empty))
     (empty / "config.json").write_text((world / "model" / "config.json").read_text())
-    tiny_tokenizer().save_pretrained(empty)
+    (empty / "model.safetensors").write_bytes((world / "model" / "model.safetensors").read_bytes()[:5000])
+    refused("its weights are damaged, fetch them again", "run", configured(world, tmp_path, model=empty))
+    (empty / "model.safetensors").unlink()
     (empty / "pytorch_model.bin").write_bytes(b"\x80\x04cos\nsystem\n")
     refused("holds no .safetensors file", "run", configured(world, tmp_path, model=empty))
 
@@ -397,6 +403,29 @@ def test_runs_that_are_none(tmp_path, world):
     refused("no run is named", "eval", tmp_path / "eval.yaml")
 
 
+def test_debug_gives_the_error_itself(tmp_path):
+    with pytest.raises(peftbench.DataError, match="is not the folder of a run"):
+        call("--debug", "score", tmp_path)
+    refused("is not the folder of a run", "score", tmp_path)
+
+
+@pytest.mark.parametrize("arguments", [["list", "datasets"], ["show", "dataset", "rte"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_is_no_error(arguments):
+    """As in `peftbench list datasets | head -1`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "peftbench", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    process.wait()
+
+
+def test_seeds_are_whole_numbers(world):
+    for seeds in ("1,x", "1,", "-1", "1.5"):
+        refused("expected whole numbers from 0 with commas", "run", world / "train.yaml", f"--seeds={seeds}")
+
+
 def test_damaged_records_and_predictions(finished, tmp_path):
     import shutil
 
@@ -409,6 +438,14 @@ def test_damaged_records_and_predictions(finished, tmp_path):
     refused("is not a record of this version", "score", folder)
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"\0" * 9)
     refused("is damaged or replaced", "predict", folder, stdin="a line\n")
+
+
+def test_predict_on_another_device(finished):
+    folder = finished[0]["folder"]
+    code, out, err = call("predict", folder, "--device", "cpu", "--json", stdin="A line.\n")
+    assert code == 0, err
+    assert json.loads(out)["input"] == "A line."
+    refused("device is 'gpu', expected auto, cpu", "predict", folder, "--device", "gpu", stdin="A line.\n")
 
 
 def test_predict_without_a_line(finished):

@@ -1,6 +1,8 @@
 """Configuration files: the shipped ones are the defaults, and every mistake is one sentence with its place."""
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -70,14 +72,17 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path):
         (GOOD + "sed: 1\n", "train.yaml:4:1: unknown key 'sed'; did you mean 'seed'?"),
         (GOOD + "training:\n  epoch: 3\n", "train.yaml:5:3: unknown key 'training.epoch'; did you mean 'epochs'?"),
         (GOOD + "seed: 1\nseed: 2\n", "train.yaml:5:1: key 'seed' stands twice, first at train.yaml:4:1; keep one"),
-        (GOOD + "training: {learning_rate: '5e-5'}\n", "is '5e-5', expected a valid number; write it without quotes"),
-        (GOOD + "training: {epochs: 2.5}\n", "train.yaml:4:12: training.epochs is 2.5, expected a valid integer"),
+        (GOOD + "training: {learning_rate: '5e-5'}\n", "is '5e-5', expected a number; write it without quotes"),
+        (GOOD + "training: {epochs: 2.5}\n", "train.yaml:4:12: training.epochs is 2.5, expected a whole number"),
         (GOOD + "training: {epochs: 0}\n", "training.epochs is 0, expected greater than or equal to 1"),
-        (GOOD + "training: {epochs: true}\n", "training.epochs is True, expected a valid integer"),
-        (GOOD + "training: {learning_rate: .inf}\n", "training.learning_rate is '.inf', expected a valid number"),
-        (GOOD + "training: 3\n", "train.yaml:4:1: training is 3, expected"),
+        (GOOD + "training: {epochs: true}\n", "training.epochs is true, expected a whole number"),
+        (GOOD + "training: {learning_rate: .inf}\n", "training.learning_rate is '.inf', expected a number"),
+        (GOOD + "training: 3\n", "train.yaml:4:1: training is 3, expected keys with values below it"),
+        (GOOD + "data: {allow_partial: yes}\n", "data.allow_partial is 'yes', expected true or false"),
+        (GOOD + "output: 5\n", "output is 5, expected a text; write it in quotes"),
+        (GOOD + "seed:\n", "seed is null, expected a whole number"),
         (GOOD + "protocol: publishd\n", "protocol is 'publishd', expected 'corrected' or 'published'"),
-        (GOOD + "model_revision: main\n", "model_revision is 'main'"),
+        (GOOD + "model_revision: main\n", "model_revision is 'main', expected the 40 hexadecimal digits of a commit"),
         ("model: m\ndataset: rtee\nmethod: lora\n", "train.yaml:2:1: unknown dataset 'rtee'; did you mean 'rte'?"),
         ("model: m\ndataset: rte\nmethod: lorra\n", "train.yaml:3:1: unknown method 'lorra'; did you mean 'lora'?"),
         (
@@ -101,7 +106,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path):
         ("a: " + "[" * 60 + "]" * 60, "nested deeper than 20 levels"),
         ("a: " + "[" * 5000 + "]" * 5000, "nested deeper than 20 levels"),
         ("a: 1\n---\nb: 2\n", "not a list of `key: value` lines"),
-        ("x" * 1_000_001, "1000001 bytes are more than a configuration has"),
+        ("x" * 1_000_001, "more than 1,000,000 bytes, which no configuration has"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_sentence_with_its_place(tmp_path, text, expected):
@@ -129,6 +134,23 @@ def test_all_mistakes_of_all_files_come_at_once(tmp_path):
         "train.yaml:4:1",
         "train.yaml:6:3",
     ]
+
+
+def test_a_mistake_in_a_setting_is_found_there_and_not_in_the_file(tmp_path):
+    text = GOOD.replace("lora", "{name: lora, rank: 2}")
+    assert problems(tmp_path, text, "trainig.epochs=1")[0].startswith(
+        "--set trainig.epochs: unknown key 'trainig'"
+    )
+    assert problems(tmp_path, text, "method=lorra")[0].startswith("--set method: unknown method 'lorra'")
+
+
+def test_a_pipe_is_read_like_a_file(tmp_path):
+    pipe = tmp_path / "train.yaml"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(GOOD + "seed: 7\n",), daemon=True)
+    writer.start()
+    assert load_run_config(pipe).seed == 7
+    writer.join()
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):

@@ -145,6 +145,7 @@ def _sentence(error: BaseException, source: HubSource, what: str, revision: str 
     wanted = f"{what} of {source.repository}{f' at {revision}' if revision else ''}"
     page = f"{hub}/datasets/{source.repository}"
     give = "give --data-dir with a copy of the rows"
+    unreached = f"{wanted} is not in the cache and {hub} cannot be reached; check the connection, or {give}"
     status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
     match error:
         case OfflineModeIsEnabled():
@@ -176,8 +177,10 @@ def _sentence(error: BaseException, source: HubSource, what: str, revision: str 
         case OSError() if "onsistency check" in str(error):
             return f"{wanted} arrived incomplete and is not kept; load again, or {give}"
         case LocalEntryNotFoundError() | ConnectionError() | TimeoutError():
-            return f"{wanted} is not in the cache and {hub} cannot be reached; check the connection, or {give}"
+            return unreached
         case _ if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2"):
+            if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+                return unreached
             return f"the connection to {hub} broke while {wanted} was fetched; load again, or {give}"
         case OSError():
             return f"{wanted} cannot be stored ({error.strerror or error}); check the folder of HF_HOME"

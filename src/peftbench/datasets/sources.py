@@ -54,6 +54,11 @@ def choose_source(spec: DatasetSpec, data_dir: Path | None, rows: RowsByRole | N
     A task of the mini suite is generated where no rows are given.
     """
     if rows is not None:
+        if not isinstance(rows, Mapping):
+            raise ConfigError(
+                f"rows is a {type(rows).__name__}, expected one list for train and one for test; "
+                "give {'train': [...], 'test': [...]}"
+            )
         if data_dir is not None:
             raise ConfigError("both rows and data_dir are given, expected one source of rows; leave one out")
         return Source(rows=rows)

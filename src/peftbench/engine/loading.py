@@ -30,6 +30,9 @@ from peftbench.engine.model import CannotBePacked, LanguageModel, packable
 from peftbench.engine.padded import PaddedModel
 from peftbench.errors import ConfigError, DataError, PeftBenchError
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Any of these makes a tokenizer of a model's folder."""
+
 DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -159,6 +162,12 @@ def _sha256(file: Path, _changed: int, _size: int) -> bytes:
 def load_tokenizer(path: str, revision: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer of a model: folder or hub id with revision; no code from the repository."""
     check_name(path, revision)
+    folder = Path(path)
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ConfigError(
+            f"model folder {path!r} has no tokenizer: none of {', '.join(TOKENIZER_FILES)} is there; "
+            "copy those of the model into it"
+        )
     with explained(path):
         return AutoTokenizer.from_pretrained(located(path), revision=revision, trust_remote_code=False)
 
@@ -238,10 +247,14 @@ def _hint(path: str, error: Exception) -> str:
     folder = Path(path)
     if not folder.is_dir():
         offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
-        return " (the hub is switched off by HF_HUB_OFFLINE)" if offline else ""
+        if offline:
+            return " (the hub is switched off by HF_HUB_OFFLINE)"
+        return "; check the connection and the name, or give the folder of a copy"
+    if isinstance(error, SafetensorError):
+        return "; its weights are damaged, fetch them again"
     if "weights" in str(error) or "safetensors" in str(error):
         return "; the folder holds no .safetensors file, and other formats are not read because they can run code"
-    return ""
+    return "; get the whole model again, or another one that transformers knows"
 
 
 def model_label(path: str) -> str:
