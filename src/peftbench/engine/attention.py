@@ -22,9 +22,9 @@ ATTENTION = "peftbench_stream"
 # Keyword arguments that families pass along and that do not change what attention computes here.
 _HARMLESS = frozenset(
     {
-        "position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal",
-        "position_embeddings", "past_key_values", "past_key_value", "head_mask", "layer_idx", "return_dict",
-        "token_type_ids", "labels", "logits_to_keep", "shift_labels", "num_items_in_batch",
+        "position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states",
+        "output_router_logits", "position_embeddings", "layer_idx", "return_dict", "labels", "logits_to_keep",
+        "shift_labels", "num_items_in_batch",
     }
 )  # fmt: skip
 
@@ -101,6 +101,7 @@ def stream_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer; query (R, heads, T, width), key and value (R, key-value heads, T, width).
@@ -110,7 +111,8 @@ def stream_attention(
     strange = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
     if sliding_window is None and _is_windowed(module):
         strange.append("a sliding window that it does not pass on")
-    if strange or dropout or attention_mask is not None or not getattr(module, "is_causal", True):
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if strange or dropout or attention_mask is not None or not causal:
         what = ", ".join(strange) or ("dropout" if dropout else "a mask that is not causal")
         raise ConfigError(
             f"{type(module).__name__} asks for a kind of attention that the packed engine does not know ({what})"
@@ -124,8 +126,12 @@ def stream_attention(
 
 
 def _is_windowed(module: Any) -> bool:
-    kinds = getattr(getattr(module, "config", None), "layer_types", None)
-    return kinds is not None and kinds[module.layer_idx] == "sliding_attention"
+    """Whether the configuration gives this layer a window: where it names one and no kinds of layers, to all."""
+    config = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return bool(getattr(config, "sliding_window", None))
+    return bool(kinds[module.layer_idx] == "sliding_attention")
 
 
 def _stream(
