@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from peftbench.engine import varlen
 from peftbench.engine.pack import Stream
 from peftbench.errors import ConfigError
 
@@ -87,6 +88,8 @@ class Layout:
     positions: Tensor | None = None
     """(1, samples): positions of the tokens generated in this pass."""
     masks: dict[tuple[int, int, int | None], Tensor | None] = field(default_factory=dict)
+    sequences: varlen.Sequences | None = None
+    """The plan of a variable-length kernel, once one is used."""
 
 
 def stream_attention(
@@ -154,7 +157,16 @@ def _stream(
     if layout.captured is not None:
         layout.captured[module.layer_idx] = (before_key, before_value)
 
-    if layout.cache is None and _uneven(stream, query.device):
+    kernel = varlen.kernel_for(query, key) if layout.cache is None and special.softcap is None else None
+    if kernel is not None:
+        if layout.sequences is None:
+            layout.sequences = varlen.sequences(stream, before)
+        window = None if _sees_all(special, before + longest) else special.sliding_window
+        result = varlen.attend(
+            kernel, query, key, value, (before_key, before_value), layout.sequences,
+            scale=special.scaling, window=window,
+        )[:, shared:]  # fmt: skip
+    elif layout.cache is None and _uneven(stream, query.device):
         result = _one_by_one(query, key, value, before_key, before_value, layout, stream, special)
     else:
         own_key, own_value = own(key), own(value)
