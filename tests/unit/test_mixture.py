@@ -20,7 +20,12 @@ def _float64():
 
 
 WEIGHT_SIDE = [("lora", {"rank": 4}), ("ia3", {}), ("lora", {"rank": 2, "dropout": 0.3}), ("ln_tuning", {})]
-SOFT = [("prompt_tuning", {}), ("p_tuning", {}), ("prompt_tuning", {}), ("p_tuning_mlp", {})]
+SOFT = [
+    ("prompt_tuning", {}),
+    ("p_tuning", {"encoder_dropout": 0.3}),
+    ("prompt_tuning", {}),
+    ("p_tuning_mlp", {}),
+]
 PREFIX = [("prefix_tuning", {}), ("prefix_tuning", {"encoder_hidden": 5})]
 
 

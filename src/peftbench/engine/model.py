@@ -144,10 +144,14 @@ class LanguageModel:
         embeddings = self.module.get_input_embeddings()(ids.clamp(min=0))
         if soft_prompt is None:
             return embeddings  # type: ignore[no-any-return]
-        virtual = soft_prompt.shape[1]
+        virtual = soft_prompt.shape[-2]
         if stream.shared >= virtual:  # the soft prompt stands once at the head of each row
             return torch.cat([soft_prompt, embeddings[:, virtual:]], dim=1)
-        index = (-1 - ids).clamp(min=0)[:, :, None].expand(-1, -1, embeddings.shape[-1])
+        index = (-1 - ids).clamp(min=0)
+        if soft_prompt.dim() == 4:  # each sample has its own; `back` says which stands where
+            index = index + virtual * (stream.back // stream.longest % stream.samples).view(ids.shape)
+            soft_prompt = soft_prompt.flatten(1, 2)
+        index = index[:, :, None].expand(-1, -1, embeddings.shape[-1])
         return torch.where(ids[:, :, None] < 0, soft_prompt.gather(1, index), embeddings)
 
     @contextmanager

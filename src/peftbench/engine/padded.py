@@ -108,7 +108,10 @@ class PaddedModel(LanguageModel):
         embeddings: Tensor = self.module.get_input_embeddings()(ids.clamp(min=0))
         if soft_prompt is None:
             return embeddings
-        virtual = soft_prompt[0][(-1 - ids).clamp(min=0)]
+        prompt, index = soft_prompt[0], (-1 - ids).clamp(min=0)
+        if prompt.dim() == 3:  # each sample has its own
+            index = index + prompt.shape[1] * torch.arange(len(ids), device=self.device)[:, None]
+        virtual = prompt.reshape(-1, prompt.shape[-1])[index]
         return torch.where(ids[:, :, None] < 0, virtual, embeddings)
 
     def _past(self, adapter: Adapter | None, samples: int) -> tuple[DynamicCache | None, int]:
