@@ -70,15 +70,20 @@ def test_padding_behind_the_tokens_of_a_run_is_left_alone():
     assert (found[1, 60:] == 0).any()
 
 
-def one_row_over_and_over(dropout):
+def one_row_over_and_over(dropout, seed=3):
     """The training loss of each step where nothing but dropout can change it: one row, and values that stay."""
     samples = some_samples(2, seed=21)
     config = TrainingConfig(epochs=6, batch_size=1, learning_rate=1e-30, validations=6)
     model = engine_model("llama")
     adapter = build("lora", model.module, dropout=dropout)
     disturb(adapter)
-    outcome = train(model, adapter, [TrainingRun(3, (samples[0],), (samples[1],), config)])[0]
+    outcome = train(model, adapter, [TrainingRun(seed, (samples[0],), (samples[1],), config)])[0]
     return [point.train_loss for point in outcome.curve]
+
+
+def test_training_draws_by_the_seed_of_the_run():
+    assert not set(one_row_over_and_over(dropout=0.3)) & set(one_row_over_and_over(dropout=0.3, seed=4))
+    assert one_row_over_and_over(dropout=0.0) == one_row_over_and_over(dropout=0.0, seed=4)
 
 
 def test_training_draws_anew_in_every_step():
