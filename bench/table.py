@@ -1,6 +1,7 @@
 """All rows of the table, each in a process of its own, and the result as one file.
 
     python -m bench.table [--quick] [--name NAME]      (make bench, make bench-quick)
+    python -m bench.table --device cuda                on a GPU with 80 GB, models of 1 and 8 billion parameters
 
 Rows of real data are measured where PEFTBENCH_DATA names a folder of datasets and BENCH_TOKENIZER the folder of a
 tokenizer; elsewhere they are listed as not measured.
@@ -39,10 +40,10 @@ def rows(*, quick: bool) -> Iterator[Row]:
     small = "--size small --vocab 8000"
     if quick:
         for method in METHODS:
-            yield Row("train", f"--workload sst2 {small} --method {method} --rounds 5")
+            yield Row("train", f"--workload sst2 {small} --method {method} --rounds 7")
         yield Row("train", f"--workload tiny {small} --runs 5 --against alone --rounds 7", 1.4, "ratio_vs_alone")
-        yield Row("evaluate", f"--what validation {small} --rounds 5")
-        yield Row("evaluate", f"--what labels {small} --rounds 5", 3.7)
+        yield Row("evaluate", f"--what validation {small} --rounds 7")
+        yield Row("evaluate", f"--what labels {small} --rounds 7", 3.7)
         return
     mid = "--size mid --vocab 32000 --rounds 7"
     yield Row("train", f"--workload sst2 {mid}", 2.6, share=0.75)
@@ -64,10 +65,26 @@ def rows(*, quick: bool) -> Iterator[Row]:
         for method in METHODS:
             yield Row("train", f"--workload {workload} {small} --method {method} --rounds 7")
     if os.environ.get("PEFTBENCH_DATA") and os.environ.get("BENCH_TOKENIZER"):
-        for dataset in ("rte", "sst2", "multirc", "gsm8k"):
+        for dataset in ("sst2", "rte"):
             yield Row("train", f"--workload rows:{dataset} {mid}")
+        for dataset in ("gsm8k", "multirc"):  # minutes each
+            yield Row("train", f"--workload rows:{dataset} {mid} --against trainer")
     else:
         print("rows of real data are not measured: PEFTBENCH_DATA and BENCH_TOKENIZER are not set")
+
+
+def gpu_rows() -> Iterator[Row]:
+    """Several runs in one pass against one run of the reference, then each method alone, for its memory."""
+    for size, goal in (("8b", 3.5), ("1b", 6.0)):
+        shape = f"--device cuda --size {size} --vocab 128256"
+        for workload in ("sst2", "multirc"):
+            for runs in (1, 2, 5, 10):
+                least = goal if (workload, runs) == ("sst2", 5) else None
+                options = f"--workload {workload} {shape} --runs {runs}"
+                yield Row("train", options, least, "ratio_vs_checkpointing")
+        for method in METHODS:
+            dropout = " --dropout 0.05" if method == "lora" else ""
+            yield Row("train", f"--workload multirc {shape} --method {method}{dropout}")
 
 
 def measured(row: Row) -> dict[str, Any]:
@@ -117,24 +134,27 @@ def main() -> None:
     """Measure every row, print each as it comes, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rows, within five minutes")
-    parser.add_argument("--name", default="cpu", help="kind of machine, for the file's name")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--name", help="kind of machine, for the file's name; the device if not given")
     parser.add_argument("--only", default="", help="rows with this text alone, in a file of their own")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     command = "make bench-quick" if given.quick else "make bench"
-    command = f"python -m bench.table --only {given.only}" if given.only else command
+    if given.only or given.device != "cpu":
+        command = f"python -m bench.table --device {given.device}" + (given.only and f" --only {given.only}")
     begun = time.monotonic()
     found, lines = [], [HEAD]
     print(HEAD, flush=True)
-    for row in rows(quick=given.quick):
+    for row in gpu_rows() if given.device == "cuda" else rows(quick=given.quick):
         if given.only not in row.options:
             continue
         result = measured(row)
         found.append({"module": row.module, "options": row.options, "goal": row.goal, **result})
         lines.append(line(row, result))
         print(lines[-1], flush=True)
-        about = {**machine(), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
-        name = f"{about['date']}-{given.name}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
+        about = {**machine(given.device), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
+        place = given.name or given.device
+        name = f"{about['date']}-{place}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
         write(name, {"command": command, **about, "rows": found}, lines)
 
 

@@ -97,6 +97,8 @@ def measure(
             outcome.step = 0
     peak = matmul_peak(device, dtype)
     useful = [useful_flops(model.module, batch, ours.adapter.embedded_tokens) for batch in batches]
+    found["tokens_per_second"] = runs * found["tokens_of_a_batch"] / found["seconds"]
+    found["weight_bytes"] = sum(parameter.nbytes for parameter in model.module.parameters())
     found["matmul_peak_flops"] = peak
     found["useful_flop_fraction"] = runs * sum(useful) / len(useful) / found["seconds"] / peak
     return found
