@@ -66,9 +66,9 @@ def rows(*, quick: bool) -> Iterator[Row]:
             yield Row("train", f"--workload {workload} {small} --method {method} --rounds 7")
     if os.environ.get("PEFTBENCH_DATA") and os.environ.get("BENCH_TOKENIZER"):
         for dataset in ("sst2", "rte"):
-            yield Row("train", f"--workload rows:{dataset} {mid}")
+            yield Row("train", f"--workload rows:{dataset} --size mid --rounds 7")
         for dataset in ("gsm8k", "multirc"):  # minutes each
-            yield Row("train", f"--workload rows:{dataset} {mid} --against trainer")
+            yield Row("train", f"--workload rows:{dataset} --size mid --rounds 7 --against trainer")
     else:
         print("rows of real data are not measured: PEFTBENCH_DATA and BENCH_TOKENIZER are not set")
 
@@ -154,7 +154,8 @@ def main() -> None:
         print(lines[-1], flush=True)
         about = {**machine(given.device), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
         place = given.name or given.device
-        name = f"{about['date']}-{place}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
+        only = given.only and "-" + given.only.replace(":", "")
+        name = f"{about['date']}-{place}{'-quick' if given.quick else ''}{only}"
         write(name, {"command": command, **about, "rows": found}, lines)
 
 
