@@ -20,7 +20,7 @@ from transformers import Trainer, TrainingArguments
 from bench.pairs import interleaved, machine
 from bench.peers import padded, peft_config
 from bench.train import METHODS, quiet
-from bench.workloads import BATCH, SIZES, model_of, samples_of
+from bench.workloads import BATCH, SIZES, model_of, samples_of, vocabulary_of
 from peftbench.engine.generate import generate
 from peftbench.engine.loss import mean_of_batch_means, validation_losses
 from peftbench.engine.model import LanguageModel
@@ -38,6 +38,7 @@ def measure(
     what: str, workload: str, size: str, vocabulary: int, method: str, rows: int, rounds: int
 ) -> dict[str, Any]:
     """The ratio of one row of the table, and whether both sides gave the same."""
+    vocabulary = vocabulary_of(workload, vocabulary)
     samples = samples_of(workload, rows, vocabulary)
     model = LanguageModel(model_of(size, vocabulary))
     spec = methods.get(method)

@@ -1,6 +1,6 @@
 """Paired timing: variants take turns in one process, and only ratios of neighbours count."""
 
-import platform
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -115,7 +115,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """What a result has to say of where it comes from."""
     return {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{platform.machine()} {'CPU' if device == 'cpu' else torch.cuda.get_device_name(device)}",
+        "machine": f"CPU, {os.cpu_count()} cores" if device == "cpu" else torch.cuda.get_device_name(device),
         "threads": torch.get_num_threads(),
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "peftbench")},
     }

@@ -1,6 +1,7 @@
 """All rows of the table, each in a process of its own, and the result as one file.
 
     python -m bench.table [--quick] [--name NAME]      (make bench, make bench-quick)
+    python -m bench.table --device cuda                on a GPU with 80 GB, models of 1 and 8 billion parameters
 
 Rows of real data are measured where PEFTBENCH_DATA names a folder of datasets and BENCH_TOKENIZER the folder of a
 tokenizer; elsewhere they are listed as not measured.
@@ -25,12 +26,13 @@ METHODS = ("lora", "ia3", "ln_tuning", "prompt_tuning", "p_tuning", "prefix_tuni
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement and the least ratio that it should reach."""
+    """One measurement, the least ratio that it should reach, and the least share of useful FLOPs."""
 
     module: str
     options: str
     goal: float | None = None
     key: str = "ratio_vs_trainer"
+    share: float | None = None
 
 
 def rows(*, quick: bool) -> Iterator[Row]:
@@ -38,13 +40,13 @@ def rows(*, quick: bool) -> Iterator[Row]:
     small = "--size small --vocab 8000"
     if quick:
         for method in METHODS:
-            yield Row("train", f"--workload sst2 {small} --method {method} --rounds 5")
+            yield Row("train", f"--workload sst2 {small} --method {method} --rounds 7")
         yield Row("train", f"--workload tiny {small} --runs 5 --against alone --rounds 7", 1.4, "ratio_vs_alone")
-        yield Row("evaluate", f"--what validation {small} --rounds 5")
-        yield Row("evaluate", f"--what labels {small} --rounds 5", 3.7)
+        yield Row("evaluate", f"--what validation {small} --rounds 7")
+        yield Row("evaluate", f"--what labels {small} --rounds 7", 3.7)
         return
     mid = "--size mid --vocab 32000 --rounds 7"
-    yield Row("train", f"--workload sst2 {mid}", 2.6)
+    yield Row("train", f"--workload sst2 {mid}", 2.6, share=0.75)
     yield Row("train", f"--workload sst2 {mid} --dropout 0.05")
     yield Row("train", "--workload sst2 --size mid --vocab 128000 --rounds 7", 4.0)
     yield Row("train", "--workload sst2 --size mid --vocab 128000 --rounds 7 --dropout 0.05")
@@ -63,10 +65,26 @@ def rows(*, quick: bool) -> Iterator[Row]:
         for method in METHODS:
             yield Row("train", f"--workload {workload} {small} --method {method} --rounds 7")
     if os.environ.get("PEFTBENCH_DATA") and os.environ.get("BENCH_TOKENIZER"):
-        for dataset in ("rte", "sst2", "multirc", "gsm8k"):
-            yield Row("train", f"--workload rows:{dataset} {small} --rounds 7 --against trainer")
+        for dataset in ("sst2", "rte"):
+            yield Row("train", f"--workload rows:{dataset} --size mid --rounds 7")
+        for dataset in ("gsm8k", "multirc"):  # minutes each
+            yield Row("train", f"--workload rows:{dataset} --size mid --rounds 7 --against trainer")
     else:
         print("rows of real data are not measured: PEFTBENCH_DATA and BENCH_TOKENIZER are not set")
+
+
+def gpu_rows() -> Iterator[Row]:
+    """Several runs in one pass against one run of the reference, then each method alone, for its memory."""
+    for size, goal in (("8b", 3.5), ("1b", 6.0)):
+        shape = f"--device cuda --size {size} --vocab 128256"
+        for workload in ("sst2", "multirc"):
+            for runs in (1, 2, 5, 10):
+                least = goal if (workload, runs) == ("sst2", 5) else None
+                options = f"--workload {workload} {shape} --runs {runs}"
+                yield Row("train", options, least, "ratio_vs_checkpointing")
+        for method in METHODS:
+            dropout = " --dropout 0.05" if method == "lora" else ""
+            yield Row("train", f"--workload multirc {shape} --method {method}{dropout}")
 
 
 def measured(row: Row) -> dict[str, Any]:
@@ -84,18 +102,26 @@ def line(row: Row, found: dict[str, Any]) -> str:
     if "failed" in found:
         return f"| {row.module} {row.options} | failed: {found['failed']} | | | | | |"
     low, high = found[f"{row.key}_middle_half"]
-    goal = "" if row.goal is None else f"{row.goal} {'reached' if found[row.key] >= row.goal else 'NOT reached'}"
     other = found.get("ratio_vs_checkpointing")
     share = found.get("useful_flop_fraction")
+    useful = "" if share is None else f"{100 * share:.0f} %"
+    if row.share is not None:
+        useful += f" ({_reached(share, row.share)})"
     peak = ""
     if found.get("trainer_peak_bytes"):
         peak = f"{found['peak_bytes'] / 1e6:.0f} / {found['trainer_peak_bytes'] / 1e6:.0f}"
+        peak += " ABOVE" * (found["peak_bytes"] > found["trainer_peak_bytes"])
     options = row.options.replace("--", "")
     return (
-        f"| {row.module} {options} | **{found[row.key]:.2f}** [{low:.2f}, {high:.2f}] | {goal} | "
+        f"| {row.module} {options} | **{found[row.key]:.2f}** [{low:.2f}, {high:.2f}] | "
+        f"{'' if row.goal is None else _reached(found[row.key], row.goal)} | "
         f"{'' if other is None else f'{other:.2f}'} | {1000 * found['seconds']:.0f} | "
-        f"{'' if share is None else f'{100 * share:.0f} %'} | {peak} |"
+        f"{useful} | {peak} |"
     )
+
+
+def _reached(value: float, goal: float) -> str:
+    return f"{goal} {'reached' if value >= goal else 'NOT reached'}"
 
 
 HEAD = (
@@ -108,24 +134,28 @@ def main() -> None:
     """Measure every row, print each as it comes, write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rows, within five minutes")
-    parser.add_argument("--name", default="cpu", help="kind of machine, for the file's name")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--name", help="kind of machine, for the file's name; the device if not given")
     parser.add_argument("--only", default="", help="rows with this text alone, in a file of their own")
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     command = "make bench-quick" if given.quick else "make bench"
-    command = f"python -m bench.table --only {given.only}" if given.only else command
+    if given.only or given.device != "cpu":
+        command = f"python -m bench.table --device {given.device}" + (given.only and f" --only {given.only}")
     begun = time.monotonic()
     found, lines = [], [HEAD]
     print(HEAD, flush=True)
-    for row in rows(quick=given.quick):
+    for row in gpu_rows() if given.device == "cuda" else rows(quick=given.quick):
         if given.only not in row.options:
             continue
         result = measured(row)
         found.append({"module": row.module, "options": row.options, "goal": row.goal, **result})
         lines.append(line(row, result))
         print(lines[-1], flush=True)
-        about = {**machine(), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
-        name = f"{about['date']}-{given.name}{'-quick' if given.quick else ''}{given.only and '-' + given.only}"
+        about = {**machine(given.device), "threads": 1, "minutes": round((time.monotonic() - begun) / 60, 1)}
+        place = given.name or given.device
+        only = given.only and "-" + given.only.replace(":", "")
+        name = f"{about['date']}-{place}{'-quick' if given.quick else ''}{only}"
         write(name, {"command": command, **about, "rows": found}, lines)
 
 

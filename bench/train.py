@@ -18,7 +18,7 @@ import torch
 
 from bench.pairs import Peak, interleaved, machine, matmul_peak
 from bench.peers import TrainerPeer
-from bench.workloads import BATCH, SIZES, model_of, samples_of, useful_flops
+from bench.workloads import BATCH, SIZES, model_of, samples_of, useful_flops, vocabulary_of
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample
 from peftbench.engine.runs import TrainingRun
@@ -48,6 +48,7 @@ def measure(
 ) -> dict[str, Any]:
     """Ratios, useful-FLOP fraction and peak memory of one row of the table."""
     steps = rounds + WARMUP + MEASURED_ONCE
+    vocabulary = vocabulary_of(workload, vocabulary)
     samples = samples_of(workload, steps * BATCH, vocabulary)
     cuda = device != "cpu"
     dtype = torch.bfloat16 if cuda else torch.float32
@@ -96,6 +97,8 @@ def measure(
             outcome.step = 0
     peak = matmul_peak(device, dtype)
     useful = [useful_flops(model.module, batch, ours.adapter.embedded_tokens) for batch in batches]
+    found["tokens_per_second"] = runs * found["tokens_of_a_batch"] / found["seconds"]
+    found["weight_bytes"] = sum(parameter.nbytes for parameter in model.module.parameters())
     found["matmul_peak_flops"] = peak
     found["useful_flop_fraction"] = runs * sum(useful) / len(useful) / found["seconds"] / peak
     return found

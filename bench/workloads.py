@@ -61,14 +61,20 @@ def samples_of(name: str, count: int, vocabulary: int, seed: int = 0) -> list[Sa
 
 
 def real_samples(dataset: str, count: int) -> list[Sample]:
-    """Training rows of a dataset in the folder that PEFTBENCH_DATA names, by the tokenizer in BENCH_TOKENIZER.
-
-    Ids of a tokenizer fit any model with at least as many embeddings.
-    """
-    chat = chat_format(load_tokenizer(os.environ["BENCH_TOKENIZER"], None))
+    """Training rows of a dataset in the folder that PEFTBENCH_DATA names, by the tokenizer in BENCH_TOKENIZER."""
+    chat = chat_format(_tokenizer())
     data = load_dataset(get_dataset(dataset), allow_partial=True, splits=("train",))
     rows = (data.train * (count // len(data.train) + 1))[:count]
     return list(encode(rows, chat, limit=2048, reserve=32, learn=True, place=dataset).samples)
+
+
+def vocabulary_of(name: str, wanted: int) -> int:
+    """`wanted`, or the tokenizer's where the ids of real rows need more."""
+    return max(wanted, len(_tokenizer())) if name.startswith("rows:") else wanted
+
+
+def _tokenizer() -> Any:
+    return load_tokenizer(os.environ["BENCH_TOKENIZER"], None)
 
 
 def model_of(

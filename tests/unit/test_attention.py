@@ -5,8 +5,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peftbench.engine.attention import Layout, stream_attention
-from peftbench.engine.model import CannotBePacked, packable
 from peftbench.engine.pack import Sample, pack
+from peftbench.engine.probe import CannotBePacked, packable
 from peftbench.errors import ConfigError
 from peftbench.testing import FAMILIES, tiny_model
 from tests.oracle import answer_logits, engine_model, float64_throughout, some_samples, stock_model
@@ -57,9 +57,30 @@ def test_a_sliding_layer_that_hides_its_window_is_refused():
         packable(model)
 
 
+def test_a_window_for_all_layers_that_none_passes_on_is_refused():
+    sizes = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    config = AutoConfig.for_model("phimoe", sliding_window=6, **SMALL, **sizes)
+    with pytest.raises(CannotBePacked, match="a sliding window that it does not pass on"):
+        packable(AutoModelForCausalLM.from_config(config).eval())
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "qwen3_moe"])
+def test_a_mixture_of_experts_can_be_packed(kind):
+    experts = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+    heads = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = AutoConfig.for_model(kind, **{**SMALL, "vocab_size": 261}, **heads, **experts)
+    torch.manual_seed(0)
+    stock = AutoModelForCausalLM.from_config(config).eval()
+    samples = some_samples(4)
+    with torch.no_grad():
+        expected = torch.cat(answer_logits(stock, samples))
+        found = packable(stock).logits(pack([samples], shared=samples[0].prompt[:5]), None)[0]
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
 def attend(**options):
     module = torch.nn.Module()
-    module.is_causal = options.pop("is_causal", True)
+    module.is_causal = options.pop("module_is_causal", True)
     module.layer_idx = 0
     x = torch.randn(1, 2, 3, 4)
     stream = pack([some_samples(1)])
@@ -75,6 +96,8 @@ def attend(**options):
         ({"dropout": 0.1}, "dropout"),
         ({"mask": torch.zeros(1)}, "not causal"),
         ({"is_causal": False}, "not causal"),
+        ({"module_is_causal": False}, "not causal"),
+        ({"head_mask": torch.zeros(2)}, "head_mask"),
     ],
 )
 def test_an_unknown_kind_of_attention_is_refused_and_named(options, what):

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from peftbench.engine.adapter import RunNoise, dropped
+from peftbench.engine.loss import sample_losses
+from peftbench.engine.pack import pack
 from peftbench.engine.runs import TrainingRun
 from peftbench.engine.train import train
 from peftbench.records import TrainingConfig
@@ -15,8 +17,8 @@ TOKENS, WIDTH = 400, 50
 WHOLE = ((0, TOKENS),)
 
 
-def noise(seed=3, step=7, tokens=TOKENS, spans=WHOLE):
-    return RunNoise(seed=seed, step=step, tokens=tokens, spans=spans)
+def noise(seed=3, step=7, tokens=TOKENS, spans=WHOLE, samples=()):
+    return RunNoise(seed=seed, step=step, tokens=tokens, spans=spans, samples=samples)
 
 
 def drawn(*runs, probability=0.2, place="layer.0", x=None):
@@ -68,17 +70,45 @@ def test_padding_behind_the_tokens_of_a_run_is_left_alone():
     assert (found[1, 60:] == 0).any()
 
 
-def one_row_over_and_over(dropout):
+def one_row_over_and_over(dropout, seed=3):
     """The training loss of each step where nothing but dropout can change it: one row, and values that stay."""
     samples = some_samples(2, seed=21)
     config = TrainingConfig(epochs=6, batch_size=1, learning_rate=1e-30, validations=6)
     model = engine_model("llama")
     adapter = build("lora", model.module, dropout=dropout)
     disturb(adapter)
-    outcome = train(model, adapter, [TrainingRun(3, (samples[0],), (samples[1],), config)])[0]
+    outcome = train(model, adapter, [TrainingRun(seed, (samples[0],), (samples[1],), config)])[0]
     return [point.train_loss for point in outcome.curve]
+
+
+def test_training_draws_by_the_seed_of_the_run():
+    assert not set(one_row_over_and_over(dropout=0.3)) & set(one_row_over_and_over(dropout=0.3, seed=4))
+    assert one_row_over_and_over(dropout=0.0) == one_row_over_and_over(dropout=0.0, seed=4)
 
 
 def test_training_draws_anew_in_every_step():
     assert len(set(one_row_over_and_over(dropout=0.3))) == 6
     assert len(set(one_row_over_and_over(dropout=0.0))) == 1
+
+
+def test_dropout_in_the_lstm_is_drawn_for_each_sample_of_a_step():
+    """Two samples that are the same have other soft prompts; a part of the step has those of the whole."""
+    model = engine_model("llama")
+    adapter = build("p_tuning", model.module, seeds=(1, 2), encoder_dropout=0.5)
+    assert not adapter.constant_over_batch()
+    assert build("p_tuning_mlp", model.module, encoder_dropout=0.5).constant_over_batch(), "it has no dropout"
+    sample = some_samples(1)[0]
+
+    def losses(*samples_of_runs):
+        rows = [[sample] * len(numbers) for numbers in samples_of_runs]
+        adapter.hear(
+            [noise(seed=seed, samples=numbers) for seed, numbers in zip((3, 4), samples_of_runs, strict=True)]
+        )
+        stream = pack(rows, share=False, embedded_tokens=adapter.embedded_tokens)
+        return sample_losses(model.logits(stream, adapter), stream)
+
+    with adapter.attached(), torch.no_grad():
+        whole = losses((0, 1, 2), (0,))
+        assert len(set(whole[0].tolist())) == 3
+        torch.testing.assert_close(losses((1, 2), (0,))[0], whole[0, 1:], rtol=1e-12, atol=0)
+        torch.testing.assert_close(losses((), (0,))[1, :1], whole[1, :1], rtol=1e-12, atol=0)

@@ -20,7 +20,12 @@ def _float64():
 
 
 WEIGHT_SIDE = [("lora", {"rank": 4}), ("ia3", {}), ("lora", {"rank": 2, "dropout": 0.3}), ("ln_tuning", {})]
-SOFT = [("prompt_tuning", {}), ("p_tuning", {}), ("prompt_tuning", {}), ("p_tuning_mlp", {})]
+SOFT = [
+    ("prompt_tuning", {}),
+    ("p_tuning", {"encoder_dropout": 0.3}),
+    ("prompt_tuning", {}),
+    ("p_tuning_mlp", {}),
+]
 PREFIX = [("prefix_tuning", {}), ("prefix_tuning", {"encoder_hidden": 5})]
 
 
@@ -185,12 +190,14 @@ def test_rows_of_several_runs_equal_each_run_alone_in_every_family(family):
 
 
 @pytest.mark.parametrize("method", ["lora", "ia3", "ln_tuning"])
-def test_a_run_that_breaks_in_the_first_row_leaves_the_others_alone(method):
+@pytest.mark.parametrize(("validations", "where"), [(5, "validation loss"), (1, "training loss")])
+def test_a_run_that_breaks_in_the_first_row_leaves_the_others_alone(method, validations, where):
     """Rows of other lengths are padded; what stands in the padding must not come from the broken run."""
     model = engine_model("llama", torch.float32)
-    runs = [a_run(seed=3, learning_rate=1e38, max_grad_norm=1e38), a_run(seed=4), a_run(seed=5)]
-    outcomes = train(model, build(method, model.module, [3, 4, 5]), runs)
+    broken = a_run(seed=3, learning_rate=1e38, max_grad_norm=1e38, validations=validations)
+    outcomes = train(model, build(method, model.module, [3, 4, 5]), [broken, a_run(seed=4), a_run(seed=5)])
     assert [outcome.failure is not None for outcome in outcomes] == [True, False, False]
+    assert where in outcomes[0].failure.message
 
 
 def test_a_gradient_that_is_not_finite_ends_the_run(monkeypatch):

@@ -5,9 +5,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from peftbench.engine.generate import generate
-from peftbench.engine.loading import _in_the_engine
 from peftbench.engine.loss import validation_losses
 from peftbench.engine.padded import PaddedModel
+from peftbench.engine.probe import in_the_engine
 from peftbench.engine.step import Batches, gradients
 from peftbench.engine.train import train
 from peftbench.errors import ConfigError
@@ -56,7 +56,7 @@ def test_an_odd_model_takes_the_padded_path_and_gives_what_it_gives_alone(kind):
     with float64_throughout():
         stock = odd_model(kind)
         expected = answer_logits(stock, samples)
-        model = _in_the_engine(odd_model(kind))
+        model = in_the_engine(odd_model(kind))
         assert isinstance(model, PaddedModel)
         assert model.because
         found = validation_losses(model, None, [samples], max_tokens=60, share=False)[0]
@@ -69,7 +69,7 @@ def test_an_odd_model_takes_the_padded_path_and_gives_what_it_gives_alone(kind):
 
 @pytest.mark.parametrize("kind", ODD)
 def test_answers_of_an_odd_model_are_those_of_its_own_generate(kind):
-    model = _in_the_engine(odd_model(kind))
+    model = in_the_engine(odd_model(kind))
     prompts = [sample.prompt for sample in some_samples(6, seed=4)] + [some_samples(1, seed=4)[0].prompt]
     found = generate(model, None, prompts, max_new_tokens=5, stop_ids=frozenset({7}), batch_size=3)
     stock = odd_model(kind)
@@ -119,7 +119,7 @@ def test_padded_and_packed_give_the_same_answers(method):
 
 
 def test_the_weights_of_an_odd_model_learn_under_lora():
-    model = _in_the_engine(odd_model("falcon_h1"))
+    model = in_the_engine(odd_model("falcon_h1"))
     adapter = build("lora", model.module, targets=("k_proj", "v_proj"))
     disturb(adapter)
     samples = some_samples(3)
@@ -129,10 +129,15 @@ def test_the_weights_of_an_odd_model_learn_under_lora():
 
 
 def test_a_prefix_has_no_place_in_a_model_without_keys_everywhere():
-    model = _in_the_engine(odd_model("falcon_h1"))
+    model = in_the_engine(odd_model("falcon_h1"))
     adapter = build("prefix_tuning", model.module)
     with adapter.attached(), pytest.raises(ConfigError, match="choose another method than prefix_tuning"):
         gradients(model, adapter, Batches([some_samples(2)], [(1, 0)], (), share=False))
+
+
+def untrained(config):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
 
 
 @pytest.mark.parametrize(
@@ -141,18 +146,17 @@ def test_a_prefix_has_no_place_in_a_model_without_keys_everywhere():
         ("gptj", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 64}),
         ("codegen", {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "n_positions": 64}),
         ("diffllama", {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}),
+        ("roberta", {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "is_decoder": True}),
         ("stablelm", {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4}),
     ],
     ids=str,
 )  # fmt: skip
 def test_attention_that_never_asks_us_is_found_and_padded(kind, settings):
-    """Their samples packed without a prefix may well look right."""
+    """Their samples packed without a prefix may well look right; RoBERTa counts positions in its own way."""
     config = AutoConfig.for_model(kind, vocab_size=261, pad_token_id=0, bos_token_id=1, eos_token_id=2, **settings)
-    torch.manual_seed(0)
-    model = _in_the_engine(AutoModelForCausalLM.from_config(config).eval())
+    stock, same = untrained(config), untrained(config)
+    model = in_the_engine(same)
     assert isinstance(model, PaddedModel)
-    torch.manual_seed(0)
-    stock = AutoModelForCausalLM.from_config(config).eval()
     samples = some_samples(4)
     found = validation_losses(model, None, [samples], max_tokens=60, share=False)[0]
     expected = answer_logits(stock, samples)
@@ -172,3 +176,27 @@ def test_a_padded_prefix_and_layers_computed_again_do_not_go_together():
             [a_run()],
             engine=EngineConfig(gradient_checkpointing=True),
         )
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "what"),
+    [
+        ("xlm", {"emb_dim": 32, "n_layers": 2, "n_heads": 4}, "looks at tokens that come later"),
+        ("cpmant", {"hidden_size": 32, "num_attention_heads": 4, "dim_head": 8, "dim_ff": 48, "num_hidden_layers": 2}, "cannot be run here"),
+    ],
+    ids=["not causal", "no embeddings as input"],
+)  # fmt: skip
+def test_a_model_that_can_be_neither_packed_nor_padded_is_refused(kind, settings, what):
+    with pytest.raises(ConfigError, match=what):
+        in_the_engine(untrained(AutoConfig.for_model(kind, vocab_size=261, **settings)))
+
+
+def test_methods_on_a_model_without_attention_heads():
+    model = in_the_engine(odd_model("mamba"))
+    adapter = build("lora", model.module, targets=("in_proj",))
+    disturb(adapter)
+    with adapter.attached():
+        gradients(model, adapter, Batches([some_samples(3)], [(1, 0)], (), share=False))
+    assert all(tensor.grad.abs().max() > 0 for tensor in adapter.tensors.values())
+    with pytest.raises(ConfigError, match="a mamba model has no attention heads"):
+        build("prefix_tuning", model.module)

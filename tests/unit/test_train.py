@@ -42,7 +42,7 @@ def a_run(folder=None, seed=3, **changes):
 
 
 def settings(method):
-    return {"dropout": 0.2} if method == "lora" else {}
+    return {"lora": {"dropout": 0.2}, "p_tuning": {"encoder_dropout": 0.2}}.get(method, {})
 
 
 def trained(method, run, observer=None, dtype=torch.float32):
@@ -249,6 +249,22 @@ def test_runs_trained_together_equal_the_same_runs_alone(method):
     for run, fused in zip(runs[:3], together, strict=False):
         alone, _ = trained(method, run, dtype=torch.float64)
         assert alone.step == fused.step == run.steps
+        torch.testing.assert_close(fused.best, alone.best, rtol=1e-10, atol=1e-10)
+        for ours, theirs in zip(losses(fused), losses(alone), strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-10)
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
+def test_a_run_that_goes_on_in_a_group_equals_the_run_alone_and_so_do_the_others(method, tmp_path):
+    """One goes on after four steps beside two that begin; checkpoints of all of them stay apart."""
+    with pytest.raises(Stop):
+        trained(method, a_run(tmp_path / "3", seed=3), StopAt(5), dtype=torch.float64)
+    runs = [a_run(tmp_path / str(seed), seed=seed, epochs=epochs) for seed, epochs in ((4, 2), (3, 2), (5, 1))]
+    model = engine_model("llama")
+    together = train(model, build(method, model.module, [4, 3, 5], **settings(method)), runs)
+    assert [outcome.resumed for outcome in together] == [0, 1, 0]
+    for run, fused in zip(runs, together, strict=True):
+        alone, _ = trained(method, dataclasses.replace(run, checkpoints=None), dtype=torch.float64)
         torch.testing.assert_close(fused.best, alone.best, rtol=1e-10, atol=1e-10)
         for ours, theirs in zip(losses(fused), losses(alone), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-10)

@@ -61,6 +61,8 @@ class RunNoise:
     """Tokens of the whole step."""
     spans: tuple[tuple[int, int], ...]
     """Which of them a pass holds, as ranges, in order."""
+    samples: tuple[int, ...] = ()
+    """Numbers in the step of the samples that a pass holds; none where they share what stands before them."""
     places: Tensor | None = None
     """Where those stand in what the pass computes, where that is not simply in order."""
 
@@ -155,7 +157,10 @@ class Adapter:
         return iter(())
 
     def soft_prompt(self) -> Tensor | None:
-        """Embeddings put before the text, of shape (runs, embedded tokens, width), or None."""
+        """Embeddings put before the text, of shape (runs, embedded tokens, width), or None.
+
+        With dropout that differs by sample, (runs, samples of the pass, embedded tokens, width).
+        """
         return None
 
     def prefix(self) -> list[tuple[Tensor, Tensor]] | None:

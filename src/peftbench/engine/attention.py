@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from peftbench.engine import varlen
 from peftbench.engine.pack import Stream
 from peftbench.errors import ConfigError
 
@@ -22,9 +23,9 @@ ATTENTION = "peftbench_stream"
 # Keyword arguments that families pass along and that do not change what attention computes here.
 _HARMLESS = frozenset(
     {
-        "position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states", "is_causal",
-        "position_embeddings", "past_key_values", "past_key_value", "head_mask", "layer_idx", "return_dict",
-        "token_type_ids", "labels", "logits_to_keep", "shift_labels", "num_items_in_batch",
+        "position_ids", "cache_position", "use_cache", "output_attentions", "output_hidden_states",
+        "output_router_logits", "position_embeddings", "layer_idx", "return_dict", "labels", "logits_to_keep",
+        "shift_labels", "num_items_in_batch",
     }
 )  # fmt: skip
 
@@ -87,6 +88,8 @@ class Layout:
     positions: Tensor | None = None
     """(1, samples): positions of the tokens generated in this pass."""
     masks: dict[tuple[int, int, int | None], Tensor | None] = field(default_factory=dict)
+    sequences: varlen.Sequences | None = None
+    """The plan of a variable-length kernel, once one is used."""
 
 
 def stream_attention(
@@ -101,6 +104,7 @@ def stream_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Attention of one layer; query (R, heads, T, width), key and value (R, key-value heads, T, width).
@@ -110,7 +114,8 @@ def stream_attention(
     strange = [name for name, given in others.items() if given is not None and name not in _HARMLESS]
     if sliding_window is None and _is_windowed(module):
         strange.append("a sliding window that it does not pass on")
-    if strange or dropout or attention_mask is not None or not getattr(module, "is_causal", True):
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    if strange or dropout or attention_mask is not None or not causal:
         what = ", ".join(strange) or ("dropout" if dropout else "a mask that is not causal")
         raise ConfigError(
             f"{type(module).__name__} asks for a kind of attention that the packed engine does not know ({what})"
@@ -124,8 +129,12 @@ def stream_attention(
 
 
 def _is_windowed(module: Any) -> bool:
-    kinds = getattr(getattr(module, "config", None), "layer_types", None)
-    return kinds is not None and kinds[module.layer_idx] == "sliding_attention"
+    """Whether the configuration gives this layer a window: where it names one and no kinds of layers, to all."""
+    config = getattr(module, "config", None)
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return bool(getattr(config, "sliding_window", None))
+    return bool(kinds[module.layer_idx] == "sliding_attention")
 
 
 def _stream(
@@ -148,7 +157,16 @@ def _stream(
     if layout.captured is not None:
         layout.captured[module.layer_idx] = (before_key, before_value)
 
-    if layout.cache is None and _uneven(stream, query.device):
+    kernel = varlen.kernel_for(query, key) if layout.cache is None and special.softcap is None else None
+    if kernel is not None:
+        if layout.sequences is None:
+            layout.sequences = varlen.sequences(stream, before)
+        window = None if _sees_all(special, before + longest) else special.sliding_window
+        result = varlen.attend(
+            kernel, query, key, value, (before_key, before_value), layout.sequences,
+            scale=special.scaling, window=window,
+        )[:, shared:]  # fmt: skip
+    elif layout.cache is None and _uneven(stream, query.device):
         result = _one_by_one(query, key, value, before_key, before_value, layout, stream, special)
     else:
         own_key, own_value = own(key), own(value)

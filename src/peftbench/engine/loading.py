@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,8 +26,8 @@ from transformers import (
 )
 from transformers import logging as transformers_logging
 
-from peftbench.engine.model import CannotBePacked, LanguageModel, packable
-from peftbench.engine.padded import PaddedModel
+from peftbench.engine.model import LanguageModel
+from peftbench.engine.probe import in_the_engine
 from peftbench.errors import ConfigError, DataError, PeftBenchError
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -110,18 +110,7 @@ def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
                 f"model {path!r} is incomplete: its files hold no weights of the right shape for {without[0]}"
                 f"{f' and {len(without) - 1} others' if len(without) > 1 else ''}; get the whole model"
             )
-        return _in_the_engine(module.to(where.device).eval())
-
-
-def _in_the_engine(module: PreTrainedModel) -> LanguageModel:
-    try:
-        return packable(module)
-    except CannotBePacked as error:
-        # As it was made, then; with the faster of its own attentions that it knows.
-        with suppress(ValueError, ImportError):
-            module.set_attn_implementation("eager")
-            module.set_attn_implementation("sdpa")
-        return PaddedModel(module, str(error))
+        return in_the_engine(module.to(where.device).eval())
 
 
 def load_config(path: str, revision: str | None = None) -> PreTrainedConfig:

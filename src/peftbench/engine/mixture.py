@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peftbench.engine.adapter import Adapter, Forward, Noise
@@ -53,8 +54,11 @@ class Mixture(Adapter):
         return forward
 
     def soft_prompt(self) -> Tensor | None:
-        prompts = [part.soft_prompt() for part in self.parts]
-        return None if self.embedded_tokens == 0 else torch.cat([each for each in prompts if each is not None])
+        prompts = [each for each in (part.soft_prompt() for part in self.parts) if each is not None]
+        if not prompts:
+            return None
+        most = max((each.shape[1] for each in prompts if each.dim() == 4), default=None)
+        return torch.cat(prompts if most is None else [_for_each_sample(each, most) for each in prompts])
 
     def prefix(self) -> list[tuple[Tensor, Tensor]] | None:
         prefixes = [each for each in (part.prefix() for part in self.parts) if each is not None]
@@ -87,3 +91,10 @@ class Mixture(Adapter):
                 return part, run
             run -= part.runs
         raise IndexError(f"the mixture has only {self.runs} runs")
+
+
+def _for_each_sample(prompt: Tensor, samples: int) -> Tensor:
+    """A soft prompt as (runs, samples, embedded tokens, width)."""
+    if prompt.dim() == 3:
+        return prompt[:, None].expand(-1, samples, -1, -1)
+    return F.pad(prompt, (0, 0, 0, 0, 0, samples - prompt.shape[1]))

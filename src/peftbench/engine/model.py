@@ -144,10 +144,14 @@ class LanguageModel:
         embeddings = self.module.get_input_embeddings()(ids.clamp(min=0))
         if soft_prompt is None:
             return embeddings  # type: ignore[no-any-return]
-        virtual = soft_prompt.shape[1]
+        virtual = soft_prompt.shape[-2]
         if stream.shared >= virtual:  # the soft prompt stands once at the head of each row
             return torch.cat([soft_prompt, embeddings[:, virtual:]], dim=1)
-        index = (-1 - ids).clamp(min=0)[:, :, None].expand(-1, -1, embeddings.shape[-1])
+        index = (-1 - ids).clamp(min=0)
+        if soft_prompt.dim() == 4:  # each sample has its own; `back` says which stands where
+            index = index + virtual * (stream.back // stream.longest % stream.samples).view(ids.shape)
+            soft_prompt = soft_prompt.flatten(1, 2)
+        index = index[:, :, None].expand(-1, -1, embeddings.shape[-1])
         return torch.where(ids[:, :, None] < 0, soft_prompt.gather(1, index), embeddings)
 
     @contextmanager
@@ -185,64 +189,3 @@ def _last_layer(module: PreTrainedModel) -> Any:
     depth = heads_of(module.config).layers
     stacks = (each for each in module.modules() if isinstance(each, nn.ModuleList) and len(each) == depth)
     return next((stack[-1] for stack in stacks if hasattr(stack[-1], "mlp")), None)
-
-
-PACKABLE_LAYERS = {"full_attention", "sliding_attention"}
-
-
-class CannotBePacked(Exception):
-    """Why a model cannot be packed, in a few words."""
-
-
-@torch.no_grad()
-def packable(module: PreTrainedModel) -> LanguageModel:
-    """The model in the engine, if packing gives what the model itself gives; raises `CannotBePacked` if not.
-
-    Kinds of layers that mix tokens other than by plain or windowed attention are refused by name. What has no
-    name is found by a probe: two samples packed, with what they share, after what was kept of it, and for two
-    generated tokens, against each of them alone in the unchanged model.
-    """
-    layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
-    mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
-    if layers or mixers:
-        raise CannotBePacked(f"it has {', '.join(sorted(layers | mixers))} layers")
-    vocabulary = int(module.config.get_text_config().vocab_size)
-    prompts = [tuple(i % vocabulary for i in ids) for ids in ((3, 8, 5, 9, 7), (3, 8, 2, 4))]
-    next_tokens = [6 % vocabulary, 1 % vocabulary]
-    alone = []  # logits after the prompt and after each further token, (3, vocabulary)
-    for prompt in prompts:
-        ids = torch.tensor([[*prompt, *next_tokens]], device=module.device)
-        alone.append(module(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :].float())
-    model = LanguageModel(module)
-    try:
-        found = _probed(model, prompts, next_tokens)
-    except ConfigError as error:
-        raise CannotBePacked(str(error)) from error
-    tolerance = 1e-4 if model.dtype in (torch.float32, torch.float64) else 5e-2
-    for what, step, logits in found:
-        for ours, theirs in zip(logits.float(), (each[step] for each in alone), strict=True):
-            if not torch.allclose(ours, theirs, rtol=0, atol=tolerance * float(theirs.abs().max())):
-                raise CannotBePacked(f"its own logits differ from those of a packed stream ({what})")
-    return model
-
-
-def _probed(
-    model: LanguageModel, prompts: Sequence[tuple[int, ...]], next_tokens: Sequence[int]
-) -> list[tuple[str, int, Tensor]]:
-    """In which way of packing, after how many further tokens, the logits of each prompt, (prompts, vocabulary)."""
-    rows, shared = [[Sample(prompt, ()) for prompt in prompts]], prompts[0][:2]
-    found = [
-        (what, 0, model.logits(pack(rows, shared=shared, share=share, device=model.device), None)[0])
-        for what, share in (("nothing shared", False), ("prefix shared", True))
-    ]
-    kept = model.keep(shared, None)
-    if kept is None or len(kept) != heads_of(model.module.config).layers:
-        raise CannotBePacked("its attention does not go through transformers' registry in every layer")
-    stream = pack(rows, shared=shared, kept=True, device=model.device)
-    cache = Cache(torch.tensor(stream.own_lengths[0], device=model.device))
-    found.append(("prefix kept", 0, model.logits(stream, None, kept=kept, cache=cache)[0]))
-    positions = torch.tensor([len(prompt) for prompt in prompts], device=model.device)
-    for step, token in enumerate(next_tokens):
-        tokens = torch.full_like(positions, token)
-        found.append(("generation", step + 1, model.next_logits(tokens, positions + step, cache)))
-    return found

@@ -36,7 +36,7 @@ class PaddedModel(LanguageModel):
         lengths = torch.tensor(stream.own_lengths[0], device=self.device)
         shape = (stream.samples, stream.longest)
         index = stream.own.view(shape)
-        ids, positions = stream.token_ids.flatten()[index], stream.positions.flatten()[index]
+        ids = stream.token_ids.flatten()[index]
         mask = torch.arange(stream.longest, device=self.device)[None, :] < lengths[:, None]
         soft_prompt = adapter.soft_prompt() if adapter else None
         embeddings = self._embed_padded(ids * mask, soft_prompt)
@@ -48,7 +48,6 @@ class PaddedModel(LanguageModel):
             out = self.module(
                 inputs_embeds=embeddings,
                 attention_mask=torch.cat([mask.new_ones(stream.samples, before), mask], dim=1).long(),
-                **self._positions(positions),
                 past_key_values=past,
                 use_cache=past is not None,
             )
@@ -64,9 +63,9 @@ class PaddedModel(LanguageModel):
         """Greedy answers to prompts of one length, stop token included, at most `limit` tokens each."""
         ids = torch.tensor(prompts, device=self.device)
         soft_prompt = adapter.soft_prompt() if adapter else None
-        past, before = self._past(adapter, len(prompts))
+        past, _ = self._past(adapter, len(prompts))
         if past is not None:
-            return self._answers_after(past, before, ids, limit, stop_ids)
+            return self._answers_after(past, ids, limit, stop_ids)
         inputs = {"input_ids": ids}
         if soft_prompt is not None:
             head = torch.arange(-1, -1 - soft_prompt.shape[1], -1, device=self.device).expand(len(prompts), -1)
@@ -90,20 +89,17 @@ class PaddedModel(LanguageModel):
         return found
 
     def _answers_after(
-        self, past: DynamicCache, before: int, ids: Tensor, limit: int, stop_ids: frozenset[int]
+        self, past: DynamicCache, ids: Tensor, limit: int, stop_ids: frozenset[int]
     ) -> list[list[int]]:
-        """Greedy answers after a prefix of keys and values of `before` tokens, which `generate` does not know."""
+        """Greedy answers after a prefix of keys and values, which `generate` does not know."""
         found = torch.empty(len(ids), 0, dtype=torch.long, device=self.device)
         stops = torch.tensor(sorted(stop_ids), device=self.device)
         ended = torch.zeros(len(ids), dtype=torch.bool, device=self.device)
         while found.shape[1] < limit and not ended.all():
-            end = before + ids.shape[1]
-            positions = torch.arange(before, end, device=self.device).expand(len(ids), -1)
-            out = self.module(input_ids=ids, position_ids=positions, past_key_values=past, use_cache=True)
+            out = self.module(input_ids=ids, past_key_values=past, use_cache=True)
             ids = out.logits[:, -1:].argmax(-1)
             found = torch.cat([found, ids], dim=1)
             ended |= torch.isin(ids[:, 0], stops)
-            before = end
         answers: list[list[int]] = found.tolist()
         return answers
 
@@ -112,7 +108,10 @@ class PaddedModel(LanguageModel):
         embeddings: Tensor = self.module.get_input_embeddings()(ids.clamp(min=0))
         if soft_prompt is None:
             return embeddings
-        virtual = soft_prompt[0][(-1 - ids).clamp(min=0)]
+        prompt, index = soft_prompt[0], (-1 - ids).clamp(min=0)
+        if prompt.dim() == 3:  # each sample has its own
+            index = index + prompt.shape[1] * torch.arange(len(ids), device=self.device)[:, None]
+        virtual = prompt.reshape(-1, prompt.shape[-1])[index]
         return torch.where(ids[:, :, None] < 0, virtual, embeddings)
 
     def _past(self, adapter: Adapter | None, samples: int) -> tuple[DynamicCache | None, int]:
@@ -136,6 +135,3 @@ class PaddedModel(LanguageModel):
 
     def _mixes_otherwise(self) -> bool:
         return any(isinstance(each, nn.Conv1d) for each in self.module.modules())
-
-    def _positions(self, positions: Tensor) -> dict[str, Tensor]:
-        return {} if self._mixes_otherwise() else {"position_ids": positions}

@@ -95,8 +95,10 @@ class Target:
 
 
 def heads_of(config: PreTrainedConfig) -> Heads:
-    """The attention geometry from a model's configuration."""
+    """The attention geometry from a model's configuration; raises `ConfigError` if it has no attention heads."""
     text = config.get_text_config()
+    if not getattr(text, "num_attention_heads", None):
+        raise ConfigError(f"a {text.model_type} model has no attention heads, which is what this needs")
     query = int(text.num_attention_heads)
     return Heads(
         layers=int(text.num_hidden_layers),
@@ -173,13 +175,11 @@ def _linear_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
 
 def _target(name: str, module: nn.Module, part: str, model: PreTrainedModel) -> Target:
     inputs, outputs = features(module)
-    index = _part(part, outputs, heads_of(model.config))
+    index = None if part == "whole" else _part(part, outputs, heads_of(model.config))
     return Target(name, module, index, inputs, outputs if index is None else len(index))
 
 
-def _part(part: str, outputs: int, heads: Heads) -> torch.Tensor | None:
-    if part == "whole":
-        return None
+def _part(part: str, outputs: int, heads: Heads) -> torch.Tensor:
     if part.endswith("half"):
         half = outputs // 2
         return torch.arange(half) + (half if part.startswith("second") else 0)

@@ -72,6 +72,7 @@ def gradients(model: LanguageModel, adapter: Adapter, batches: Batches, passes: 
                     step=step,
                     tokens=head + sum(own),
                     spans=((0, head), (head + sum(own[: part.start]), head + sum(own[: part.stop]))),
+                    samples=() if share else tuple(range(part.start, part.stop)),
                 )
                 for (seed, step), own, part in zip(batches.draws, lengths, parts, strict=True)
             ]

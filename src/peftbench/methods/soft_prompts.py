@@ -121,24 +121,37 @@ class PTuning(Adapter):
             x = F.relu(_apply_linear(self, "mlp.1", x))
             return _apply_linear(self, "mlp.2", x).to(self.base_dtype)
         # The fused kernel has no run axis; runs are few, so a loop over them costs nothing.
-        x = torch.cat([self._lstm(run, x[run : run + 1]) for run in range(self.runs)])
+        samples = [each.samples for each in self.noise] if self.noise is not None and self.draws() else []
+        most = max(map(len, samples), default=0)
+        if most == 0:
+            x = torch.cat([self._lstm(run, x[run : run + 1], "encoder") for run in range(self.runs)])
+        else:  # one after another, (runs, samples * virtual tokens, width)
+            x = torch.stack([self._of_samples(run, numbers, most) for run, numbers in enumerate(samples)])
         x = F.relu(_apply_linear(self, "head.0", x))
-        return _apply_linear(self, "head.1", x).to(self.base_dtype)
+        x = _apply_linear(self, "head.1", x).to(self.base_dtype)
+        return x if most == 0 else x.unflatten(1, (most, -1))  # type: ignore[no-untyped-call]
 
-    def _lstm(self, run: int, x: Tensor) -> Tensor:
+    def _of_samples(self, run: int, numbers: Sequence[int], most: int) -> Tensor:
+        """What the LSTM makes for each of some samples of a step, with zeros up to `most` of them."""
+        x = self.tensors["embedding"][run : run + 1]
+        made = [self._lstm(run, x, f"encoder/{number}")[0] for number in numbers]
+        empty = x.new_zeros((most - len(made)) * x.shape[1], 2 * self.settings.encoder_hidden)
+        return torch.cat([*made, empty])
+
+    def _lstm(self, run: int, x: Tensor, place: str) -> Tensor:
         s = self.settings
         start = x.new_zeros(2 * s.encoder_layers, 1, s.encoder_hidden)
         weights = [self.tensors[f"lstm.{name}"][run] for name in self._lstm_names()]
         dropout = s.encoder_dropout if self.noise is not None else 0.0
         with torch.random.fork_rng(enabled=dropout > 0):
             if self.noise is not None and dropout > 0:  # the kernel draws from the global stream
-                source = self.noise[run].generator("encoder", x.device)
+                source = self.noise[run].generator(place, x.device)
                 torch.manual_seed(int(torch.randint(2**62, (1,), generator=source, device=source.device)))
             out, _, _ = torch.lstm(x, (start, start), weights, True, s.encoder_layers, dropout, True, True, True)
         return out
 
     def constant_over_batch(self) -> bool:
-        return self.settings.encoder_dropout == 0
+        return self.settings.encoder == "mlp" or self.settings.encoder_dropout == 0
 
     def deployed(self, run: int) -> Adapter:
         with torch.no_grad():
