@@ -40,9 +40,8 @@ def main() -> None:
         for name, result in zip(("as they are", "shuffled"), results, strict=False):
             assert result.evaluation is not None
             shares = (result.evaluation.invalid_rate, result.evaluation.top_output_share)
-            found.append(
-                (config.dataset, config.method.name, name, f"{result.primary:.1f}", *(f"{100 * x:.0f} %" for x in shares))
-            )
+            shown = (f"{result.primary:.1f}", *(f"{100 * share:.0f} %" for share in shares))
+            found.append((config.dataset, config.method.name, name, *shown))
     print_table("", ("task", "method", "training answers", "score", "invalid", "most frequent output"), found)
 
 

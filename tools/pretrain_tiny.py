@@ -19,10 +19,11 @@ import tokenizers
 import torch
 import torch.nn.functional as F
 import transformers
-from tiny_corpus import Document, documents
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tiny_corpus import Document, documents
 
 SEED = 20261125
 VOCABULARY = 1024
@@ -50,9 +51,7 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     space = "\u2581"
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=False))
     tokenizer.normalizer = normalizers.Replace(" ", space)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(pieces_with(space)), behavior="isolated"
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pieces_with(space)), behavior="isolated")
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
@@ -60,7 +59,8 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=[chr(code) for code in range(33, 127)] + ["\n", space],
         show_progress=False,
     )
-    texts = (text for each in islice(documents(f"{SEED}/tokenizer"), 40_000) for text in (each.message, each.answer))
+    drawn = islice(documents(f"{SEED}/tokenizer"), 40_000)
+    texts = (text for each in drawn for text in (each.message, each.answer))
     tokenizer.train_from_iterator(texts, trainer)
     # Bytes were special only to come first; a text that spells one is ordinary text.
     state = json.loads(tokenizer.to_str())

@@ -1,8 +1,9 @@
 """The text that `peftbench-tiny` is pre-trained on: instructions with answers, generated without end from a seed.
 
 The skills that the mini suite needs, asked for in other words and answered in other forms, beside drills on
-words, numbers and copying. No document holds the input of a row of the mini suite, and none is phrased as a
-catalogue entry phrases it. All text is made up here; of the catalogue only the instructions appear, as plain text.
+words, numbers and copying. No document is made of a row whose input stands in the mini suite, and none is phrased
+as a catalogue entry phrases it; the thirty events of copa, of which all its rows are made, are told in full. All
+text is made up here; of the catalogue only the instructions appear, as plain text.
 """
 
 from collections.abc import Callable, Iterator
@@ -67,6 +68,7 @@ _MOODS = (
 
 
 def sentiment(random: Random) -> Document:
+    """How somebody who saw the film feels."""
     row = _row(random, "sst2")
     asked, pair = random.choice(_MOODS)
     label = random.choice(("Remark", "Visitor", "Comment"))
@@ -74,6 +76,7 @@ def sentiment(random: Random) -> Document:
 
 
 def inference(random: Random) -> Document:
+    """Whether a claim follows."""
     row = _row(random, "rte")
     asked, pair = random.choice(
         (("Is the claim right?", ("yes", "no")), ("Can one be sure of the claim?", ("sure", "unsure")))
@@ -100,6 +103,7 @@ def ownership(random: Random) -> Document:
 
 
 def causes(random: Random) -> Document:
+    """An effect, a cause, or which of two is the effect."""
     cause, effect = random.choice(world.CAUSES)
     other = random.choice([each for each in world.CAUSES if each[0] != cause])
     asked = random.randrange(3)
@@ -109,11 +113,13 @@ def causes(random: Random) -> Document:
         return Document(f"Why?\nEvent: {effect}", cause)
     options = random.sample((effect, other[1]), 2)
     pair = ("one", "two")
-    message = f"Which of the two came of it? {_closing(random, pair)}\nEvent: {cause}\nOne: {options[0]}\nTwo: {options[1]}"
+    asked = f"Which of the two came of it? {_closing(random, pair)}"
+    message = f"{asked}\nEvent: {cause}\nOne: {options[0]}\nTwo: {options[1]}"
     return Document(message, pair[options.index(effect)])
 
 
 def animals(random: Random) -> Document:
+    """A fact about an animal, or whether it is one."""
     row = _row(random, "boolq")
     pair = ("no", "yes")
     if random.random() < 0.5:
@@ -133,11 +139,13 @@ def animals(random: Random) -> Document:
 
 
 def likeness(random: Random) -> Document:
+    """What two scenes share, or how much."""
     row = _row(random, "stsb")
     first, second = row["sentence1"], row["sentence2"]
     if random.random() < 0.5:
         same = [word for word in first.split() if word in second.split() and word not in ("a", "in", "the")]
-        return Document(f"Which words stand in both?\nOne: {first}\nTwo: {second}", " ".join(same) or "none")
+        asked = "Which words stand in both?"
+        return Document(f"{asked}\nOne: {first}\nTwo: {second}", " ".join(same) or "none")
     grade = ("alien", "far", "near", "close", "twin")[min(4, int(row["label"]))]
     asked = "How alike are the scenes? Answer with one word: alien, far, near, close or twin."
     return Document(f"{asked}\nOne: {first}\nTwo: {second}", grade)
@@ -153,6 +161,7 @@ def stories(random: Random) -> Document:
 
 
 def steps(random: Random) -> Document:
+    """The calculations of a problem with two of them, without results."""
     row = _row(random, "gsm8k")
     parts = [part.split(">>")[0] for part in row["answer"].split("<<")[1:]]
     told = ", then ".join(part.split("=")[0] for part in parts)
@@ -160,12 +169,14 @@ def steps(random: Random) -> Document:
 
 
 def code(random: Random) -> Document:
+    """What code is for, or the rest of it."""
     row = _row(random, "conala")
     wish, snippet = row["rewritten_intent"], row["snippet"]
     if random.random() < 0.5:
         return Document(f"What is this code for?\nCode: {snippet}", wish)
     cut = random.randrange(1, len(snippet))
-    return Document(f"Write the code to its end.\nFor: {wish}\nCode: {snippet[:cut]}", snippet[cut:].strip() or "done")
+    message = f"Write the code to its end.\nFor: {wish}\nCode: {snippet[:cut]}"
+    return Document(message, snippet[cut:].strip() or "done")
 
 
 # ------------------------------------------------------------------------------------------------------- drills
@@ -183,6 +194,7 @@ def _sum(random: Random) -> tuple[int, str, int, int]:
 
 
 def arithmetic(random: Random) -> Document:
+    """A sum, a difference or a product."""
     left, sign, right, result = _sum(random)
     form = random.choice(("{} {} {}", "{}{}{}"))
     asked = random.choice(("Count.", "What comes out?", "Count this."))
@@ -201,9 +213,7 @@ def equation(random: Random) -> Document:
     return Document(f"Say it with its end.\n{begun}", f"{begun}{between}{result}{end}")
 
 
-_PAIRS = tuple(
-    tuple(spec.label_set[:2]) for spec in map(get_dataset, dataset_names()) if len(spec.label_set) >= 2
-)
+_PAIRS = tuple(tuple(spec.label_set[:2]) for spec in map(get_dataset, dataset_names()) if len(spec.label_set) >= 2)
 _WORDS = (*world.PEOPLE, *world.COLOURS, *world.OBJECTS, *world.PLACES, *world.ANIMALS, *world.FOODS)
 
 

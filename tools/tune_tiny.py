@@ -79,8 +79,10 @@ def draw(means, best) -> None:  # type: ignore[no-untyped-def]
     for (method, each), marker in zip(means.items(), "osD^vP", strict=True):
         values = [math.exp(each[rate]) for rate in RATES]
         [line] = axes.plot(RATES, values, marker=marker, markersize=4, label=method)
-        axes.plot(best[method], math.exp(each[best[method]]), marker="o", markersize=11, mfc="none", color=line.get_color())
-    axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="best validation loss\n(geometric mean of four tasks)")
+        chosen = (best[method], math.exp(each[best[method]]))
+        axes.plot(*chosen, marker="o", markersize=11, mfc="none", color=line.get_color())
+    label = "best validation loss\n(geometric mean of four tasks)"
+    axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel=label)
     axes.grid(alpha=0.3, which="both")
     axes.legend(title="circled: the rate chosen", fontsize=8, title_fontsize=8)
     figure.savefig(ROOT / "docs" / "learning-rates.svg", metadata={"Date": None})

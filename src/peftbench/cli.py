@@ -65,6 +65,10 @@ def list_names(
         from peftbench.console import print_table
 
         print_table("", list(rows[0]), [list(row.values()) for row in rows])
+        if kind == "datasets":
+            from peftbench.datasets.mini import mini_names
+
+            print(f"Small, generated on the spot: {', '.join(mini_names())}")
 
 
 @show_app.command("dataset")

@@ -14,8 +14,9 @@ from peftbench.datasets.catalog import under_protocol
 from peftbench.metrics import metrics, score_rows
 from peftbench.records import RunResult
 from peftbench.schema import Protocol
-from peftbench.stats import Cell, Columns, Interval, mean_interval
+from peftbench.stats import REPLICATES, Cell, Columns, Interval, mean_interval
 from peftbench.store import read_predictions
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,7 +40,9 @@ class Row:
     """Runs that failed or were not made, as `dataset, seed`."""
 
 
-def compare(results: Sequence[RunResult], *, protocol: Protocol = "corrected", replicates: int = 1000) -> list[Row]:
+def compare(
+    results: Sequence[RunResult], *, protocol: Protocol = "corrected", replicates: int = REPLICATES
+) -> list[Row]:
     """One row for each method in the order in which methods first come.
 
     Every method is expected on every dataset of `results` and with every seed that a trained method has; the
@@ -77,9 +80,7 @@ def compare(results: Sequence[RunResult], *, protocol: Protocol = "corrected", r
                 lenient=None if missing else float(np.mean(lenient)),
                 invalid_rate=float(np.mean([each.invalid_rate for each in evaluations])) if evaluations else None,
                 trainable_params=max((each.train.trainable_params for each in of_method if each.train), default=0),
-                seconds=sum(
-                    part.seconds for each in of_method for part in (each.train, each.evaluation) if part is not None
-                ),
+                seconds=sum(part.seconds for each in of_method for part in (each.train, each.evaluation) if part),
                 missing=tuple(missing),
             )
         )

@@ -1,7 +1,7 @@
 """Intervals by resampling: pure numpy, no records, no metrics of its own.
 
 A score of several seeds on the same test rows has two sources of chance, the seed and the rows. Both are
-resampled, and a score that is no mean of rows (F1, a correlation, CodeBLEU) is computed anew from the rows' counts.
+resampled, and a score that is no mean of rows (F1, a correlation, CodeBLEU) is computed anew from their counts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ REPLICATES, CONFIDENCE = 1000, 0.95
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with the interval that holds it at some confidence; no ends where there is nothing to resample."""
+    """An estimate with its interval at some confidence; no ends where there is nothing to resample."""
 
     estimate: float
     low: float | None
@@ -79,7 +79,5 @@ def _resampled(cell: Cell, source: np.random.Generator) -> float:
     rows = source.integers(cell.rows, size=cell.rows)
     seeds = source.integers(len(cell.seeds), size=len(cell.seeds))
     drawn, times = np.unique(seeds, return_counts=True)
-    scores = [
-        cell.score({name: column[rows] for name, column in cell.seeds[number].items()}) for number in drawn
-    ]
+    scores = [cell.score({name: column[rows] for name, column in cell.seeds[number].items()}) for number in drawn]
     return float(np.average(scores, weights=times))

@@ -214,3 +214,33 @@ def test_the_two_files_in_the_wrong_order_are_noticed(tmp_path):
     (tmp_path / "e.yaml").write_text("max_new_tokens: 6\n")
     with pytest.raises(ConfigError, match=r"e\.yaml and t\.yaml are swapped; give the training file first"):
         load_run_config(tmp_path / "e.yaml", tmp_path / "t.yaml")
+
+
+RATES = GOOD + "training:\n  learning_rate:\n    lora: 5e-3\n    ia3: 3e-2\n"
+
+
+def test_a_file_may_give_one_learning_rate_for_each_method(tmp_path):
+    file = written(tmp_path, RATES)
+    assert load_run_config(file).training.learning_rate == 5e-3
+    assert load_run_config(file, None, ["method=ia3"]).training.learning_rate == 3e-2
+    assert load_run_config(file, None, ["method={name: ia3, targets: [key]}"]).training.learning_rate == 3e-2
+    assert load_run_config(file, None, ["training.learning_rate=1e-4"]).training.learning_rate == 1e-4
+    assert load_run_config(file, None, ["method=base"]).training == RunConfig.model_fields["training"].default
+
+
+def test_a_method_without_a_learning_rate_and_a_rate_without_a_method(tmp_path):
+    [problem] = problems(tmp_path, RATES, "method=ln_tuning")
+    assert problem.startswith(
+        "train.yaml:5:3: there is no learning rate for method 'ln_tuning', only for lora, ia3"
+    )
+    [problem] = problems(tmp_path, RATES.replace("ia3", "ia4"))
+    assert problem.startswith("train.yaml:7:5: ")
+    assert "'ia4'" in problem
+    assert "ia3" in problem
+
+
+def test_the_tuned_file_has_a_rate_for_each_method_of_the_demo():
+    from peftbench.demo import METHODS
+
+    for method in METHODS:
+        assert load_run_config(CONFIGS / "train_tuned.yaml", None, [f"method={method}"]).model == "peftbench-tiny"

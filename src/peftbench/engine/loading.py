@@ -191,7 +191,9 @@ def check_name(path: str, revision: str | None) -> None:
     if folder.exists():
         raise ConfigError(f"model {path!r} is a file; give the folder that holds config.json and the weights")
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise ConfigError(f"model {path!r} is neither a folder here, nor {TINY}, nor a hub id of the form owner/name")
+        raise ConfigError(
+            f"model {path!r} is neither a folder here, nor {TINY}, nor a hub id of the form owner/name"
+        )
     if revision is None:
         raise ConfigError(
             f"model {path!r} is a hub id without a revision; set model_revision to the commit that you mean (40 "

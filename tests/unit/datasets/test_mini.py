@@ -97,7 +97,9 @@ def test_the_cause_or_the_effect_that_is_asked_for():
 
 def test_questions_are_answered_by_the_passage():
     for row in both("boolq@mini"):
-        assert row["label"] == int(row["question"].split()[-1] in re.findall(r"\w+", row["passage"].split(" -- ")[1]))
+        assert row["label"] == int(
+            row["question"].split()[-1] in re.findall(r"\w+", row["passage"].split(" -- ")[1])
+        )
 
 
 def test_likeness_counts_equal_parts():

@@ -18,6 +18,7 @@ SUFFIX = "@mini"
 COUNTS = Counts(train=256, test=128)
 VERSION = 2
 """Raised when the rows change."""
+_SEED = f"mini/{VERSION}"
 ANSWER_COLUMNS = frozenset({"label", "Equation", "Answer", "answer", "snippet", "question_id"})
 """Columns of the tasks that say nothing of what is asked."""
 LONGEST_ANSWER_TOKENS = 96
@@ -47,7 +48,7 @@ def mini_spec(spec: DatasetSpec) -> DatasetSpec:
             "group": (),
             "max_new_tokens": min(spec.max_new_tokens, LONGEST_ANSWER_TOKENS),
             "mean_train_label": _mean_label(spec),
-            "example": mini_rows(spec.name, "train")[0],
+            "example": next(rows_of(spec.name, _SEED)),
         }
     )
 
@@ -56,13 +57,13 @@ def _mean_label(spec: DatasetSpec) -> float | None:
     """What stands in for an invalid output where answers are scores."""
     if spec.mean_train_label is None:
         return None
-    return mean(row["label"] for row in mini_rows(spec.name, "train"))
+    return mean(float(row["label"]) for row in mini_rows(spec.name, "train"))
 
 
 def mini_rows(name: str, role: Literal["train", "test"]) -> list[Row]:
     """The generated rows of one split of `<name>@mini`."""
     task = name.removesuffix(SUFFIX)
-    stream = rows_of(task, f"mini/{VERSION}")
+    stream = rows_of(task, _SEED)
     every = [next(stream) for _ in range(COUNTS.train + COUNTS.test)]
     return every[: COUNTS.train] if role == "train" else every[COUNTS.train :]
 

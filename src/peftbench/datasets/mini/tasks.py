@@ -257,5 +257,3 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {task.__name__: task for task in (sst2, rte, copa, boolq, stsb, svamp, gsm8k, conala)}
 )
 """Catalogue name to generator."""
-
-
