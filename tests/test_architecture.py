@@ -19,6 +19,11 @@ MAY_IMPORT_HEAVY = (
     "methods/native.py",
     "methods/soft_prompts.py",
     "methods/peft_format.py",
+    "efficiency/kernels.py",
+    "efficiency/passes.py",
+    "efficiency/plan.py",
+    "efficiency/profile.py",
+    "efficiency/trace.py",
     "testing.py",
 )
 WRITTEN = [

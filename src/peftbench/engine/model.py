@@ -194,6 +194,13 @@ class CannotBePacked(Exception):
     """Why a model cannot be packed, in a few words."""
 
 
+def strange_layers(module: PreTrainedModel) -> list[str]:
+    """Names of the kinds of layers that mix tokens other than by plain or windowed attention."""
+    layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
+    mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
+    return sorted(layers | mixers)
+
+
 @torch.no_grad()
 def packable(module: PreTrainedModel) -> LanguageModel:
     """The model in the engine, if packing gives what the model itself gives; raises `CannotBePacked` if not.
@@ -202,10 +209,8 @@ def packable(module: PreTrainedModel) -> LanguageModel:
     name is found by a probe: two samples packed, with what they share, after what was kept of it, and for two
     generated tokens, against each of them alone in the unchanged model.
     """
-    layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
-    mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
-    if layers or mixers:
-        raise CannotBePacked(f"it has {', '.join(sorted(layers | mixers))} layers")
+    if strange := strange_layers(module):
+        raise CannotBePacked(f"it has {', '.join(strange)} layers")
     vocabulary = int(module.config.get_text_config().vocab_size)
     prompts = [tuple(i % vocabulary for i in ids) for ids in ((3, 8, 5, 9, 7), (3, 8, 2, 4))]
     next_tokens = [6 % vocabulary, 1 % vocabulary]
