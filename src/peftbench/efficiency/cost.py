@@ -3,6 +3,7 @@
 One FLOP is one addition or one multiplication: a multiply-add is two. Bytes are 8 bits, a gigabyte is 1e9.
 """
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -16,11 +17,20 @@ Kernels = Literal["fused", "unfused", "cpu"]
 Kind = Literal["weights", "adapters", "gradients", "optimizer", "activations", "logits"]
 
 
+ANSWER_TOKENS = 8
+"""Tokens of an answer where nothing else is known: a label and its end of turn."""
+
+
 class Range(Frozen):
     """A value that is known to lie between two bounds only."""
 
     low: float
     high: float
+
+    @property
+    def middle(self) -> float:
+        """What is as many times above the low bound as below the high one."""
+        return math.sqrt(self.low * self.high)
 
     def times(self, factor: float) -> "Range":
         """Both bounds times a factor."""
@@ -110,6 +120,12 @@ class Prediction(Frozen):
     """A forward pass over one prompt, up to the logits of its last position."""
     token: Work
     """One more generated token after a prompt of so many tokens, batch 1, keys and values kept."""
+    answer_batch: int
+    """Prompts that an evaluation answers at a time."""
+    answer_prefill: Work
+    """A forward pass over so many prompts, up to the logits of their last positions."""
+    answer_token: Work
+    """One more token of each of them."""
 
     peak_train_memory_bytes: int | None
     """Most bytes of live tensors in a training step; allocator's cache, context and libraries not among them."""
@@ -122,3 +138,33 @@ class Prediction(Frozen):
     def extra_forward_flops(self) -> int:
         """FLOPs of a forward pass over those of the base model: the cost that PSCP takes."""
         return self.forward_flops - self.base_forward_flops
+
+
+class Measured(Frozen):
+    """What training steps and answers of one method took on one device. None where it cannot be measured."""
+
+    device: str
+    dtype: str
+    trainable_params: int = 0
+    peak_train_memory_bytes: int | None = None
+    """Most bytes of tensors alive in a training step, as the allocator counts them; not resident memory."""
+    peak_train_reserved_bytes: int | None = None
+    """What the allocator held; CUDA alone."""
+    step_seconds: float | None = None
+    """Median wall time of a training step."""
+    step_seconds_range: Range | None = None
+    """Shortest and longest of those steps."""
+    train_tokens_per_second: float | None = None
+    """Prompt and answer tokens of a batch, by the time of a step."""
+    first_token_seconds: float
+    """A prompt at batch 1, up to its first answer token, with the adapter attached."""
+    next_token_seconds: float
+    """Each further token."""
+    merged_first_token_seconds: float | None
+    """The same without the adapter, which is what a merged one takes; None if it cannot be merged."""
+    merged_next_token_seconds: float | None
+    adapter_bytes: int | None = None
+    """Values of the stored adapter."""
+    step_joules: float | None = None
+    """Energy of processor, memory and GPUs for one step, by codecarbon; None without it."""
+    energy_source: Literal["measured", "estimated"] | None = None

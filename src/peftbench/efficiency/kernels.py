@@ -61,22 +61,37 @@ def _attention(
     return out
 
 
-class _Reordered(torch.autograd.Function):
-    """A weight whose gradient's kernel holds copies of `values` float32 numbers while it runs."""
+class _Recurrent(torch.autograd.Function):
+    """One direction of one LSTM layer: its products, what its kernel keeps, and what it needs on the way.
+
+    oneDNN, a CPU's kernel, keeps gates and states padded and copies both weights into two other orders in the
+    backward pass; cuDNN keeps gates and states. The steps are taken at once: few operators, the same products.
+    """
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, values: int) -> Tensor:
-        ctx.values = values
-        return weight.view_as(weight)
+    def forward(ctx: Any, onednn: bool, x: Tensor, *weights: Tensor) -> Tensor:
+        steps, hidden = x.shape[:-1].numel(), weights[1].shape[-1]
+        out = x.new_empty(*x.shape[:-1], hidden)
+        F.linear(x, weights[0])
+        F.linear(out, weights[1])
+        widest = max(hidden, x.shape[-1])
+        kept = (steps + 1) * (6 * widest + 9 * hidden) if onednn else 6 * steps * hidden
+        ctx.save_for_backward(x, out, x.new_empty(kept), *weights)
+        ctx.onednn = onednn
+        return out
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        torch.empty(ctx.values, device=gradients[0].device)
-        return gradients[0], None
+    def backward(ctx: Any, *_: Any) -> Any:
+        x, out, _kept, *weights = ctx.saved_tensors
+        copies = [torch.empty_like(weight) for weight in weights[:2] for _ in range(2 * ctx.onednn)]
+        gates = out.new_empty(out.shape[:-1].numel(), weights[0].shape[0])
+        of_x, of_weights = gates @ weights[0], (gates.t() @ x.flatten(0, -2), gates.t() @ out.flatten(0, -2))
+        del copies
+        return None, of_x.view(x.shape), *of_weights, *(torch.empty_like(bias) for bias in weights[2:])
 
 
 def _lstm(
-    reorders: bool,
+    onednn: bool,
     x: Tensor,
     start: tuple[Tensor, Tensor],
     weights: list[Tensor],
@@ -87,23 +102,10 @@ def _lstm(
     bidirectional: bool,
     _batch_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """An LSTM whose steps are taken at once: the same products and as much to keep, in fewer operators.
-
-    On a CPU (`reorders`) the kernel of the backward pass copies both weights of a layer into two other orders.
-    """
+    """An LSTM of shapes: outputs of the last layer, and the states as they came."""
     directions, parts = 1 + bidirectional, 4 if biases else 2
     for layer in range(layers):
-        outs = []
-        for direction in range(directions):
-            own = weights[(layer * directions + direction) * parts :][:parts]
-            if reorders:
-                values = 2 * (own[0].numel() + own[1].numel())
-                own = [*(_Reordered.apply(each, values) for each in own[:2]), *own[2:]]  # type: ignore[no-untyped-call]
-            before = x.new_zeros(*x.shape[:-1], own[1].shape[-1])  # what the step before would have given
-            gates = F.linear(x, own[0], own[2] if biases else None)
-            gates = gates + F.linear(before, own[1], own[3] if biases else None)
-            take, forget, new, show = gates.chunk(4, -1)
-            cell = forget.sigmoid() * before + take.sigmoid() * new.tanh()
-            outs.append(show.sigmoid() * cell.tanh())
+        own = [weights[(layer * directions + direction) * parts :][:parts] for direction in range(directions)]
+        outs = [_Recurrent.apply(onednn, x, *each) for each in own]  # type: ignore[no-untyped-call]
         x = torch.cat(outs, -1)
     return x, *start

@@ -5,9 +5,9 @@ side by side with a mask, logits and loss at every position.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from peftbench.efficiency.cost import Engine
 from peftbench.engine import memory
 from peftbench.engine.adapter import Adapter, RunNoise
 from peftbench.engine.attention import Cache
+from peftbench.engine.loading import DTYPES
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.optimizer import AdamW
 from peftbench.engine.pack import NOTHING, Sample, pack
@@ -48,19 +49,58 @@ class Load:
         return [Sample(each[:prompt], each[prompt:]) for each in ids]
 
 
+Runnable: TypeAlias = PreTrainedModel | LanguageModel
+
+
+def _for_engine(model: Runnable, engine: Engine) -> tuple[PreTrainedModel, LanguageModel | None]:
+    """The model itself, and for the packed engine the engine around it."""
+    if engine == "padded":
+        return (model.module if isinstance(model, LanguageModel) else model), None
+    packed = model if isinstance(model, LanguageModel) else LanguageModel(model)
+    return packed.module, packed
+
+
+def stock_attention(module: PreTrainedModel) -> None:
+    """Give the model the faster of its own attentions that it knows."""
+    with suppress(ValueError, ImportError):
+        module.set_attn_implementation("eager")
+        module.set_attn_implementation("sdpa")
+
+
+def check(load: "Load", dtype: str) -> None:
+    """Raise `ConfigError` for sizes and precisions that cannot be."""
+    numbers = {"batch": load.batch, "tokens": load.tokens - 1, "answer_tokens": load.answer_tokens}
+    for name, value in numbers.items():
+        if value < 1:
+            raise ConfigError(f"{name} is too small; give at least {2 if name == 'tokens' else 1}")
+    if not 0 <= load.shared_tokens < load.tokens - load.answer_tokens:
+        raise ConfigError(
+            f"shared_tokens is {load.shared_tokens}, expected fewer than the {load.tokens - load.answer_tokens} "
+            "tokens of a prompt"
+        )
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+
+
 class Training:
     """An adapter with its optimizer, and one training step of it after another.
 
     `between` is called after the backward pass, before the optimizer.
     """
 
-    def __init__(self, module: PreTrainedModel, adapter: Adapter, load: Load, engine: Engine) -> None:
-        self.module, self.adapter, self.load = module, adapter, load
-        self.packed = LanguageModel(module) if engine == "packed" else None
+    def __init__(self, model: Runnable, adapter: Adapter, load: Load, engine: Engine) -> None:
+        self.module, self.packed = _for_engine(model, engine)
+        self.adapter, self.load = adapter, load
         self.optimizer = AdamW(adapter, weight_decay=[1e-5], max_grad_norm=[1.0])
         self.best = self.optimizer.values(0)
         """Training keeps the best weights so far beside the newest."""
         self.number = 0
+
+    @property
+    def held(self) -> list[Tensor]:
+        """Tensors that live from step to step, the model's own left out."""
+        optimizer = self.optimizer
+        return [optimizer.flat, optimizer.first, optimizer.second, self.best]
 
     def step(self, between: Callable[[], None] = lambda: None) -> None:
         """One update."""
@@ -142,11 +182,13 @@ def _mask(samples: int, own: int, before: int, device: torch.device) -> Tensor:
 
 
 class Answering:
-    """A prompt through the model, then one token after another, batch 1, keys and values kept."""
+    """Prompts of one length through the model, then one token after another, keys and values kept."""
 
-    def __init__(self, module: PreTrainedModel, adapter: Adapter | None, tokens: int, engine: Engine) -> None:
-        self.module, self.adapter, self.tokens = module, adapter, tokens
-        self.packed = LanguageModel(module) if engine == "packed" else None
+    def __init__(
+        self, model: Runnable, adapter: Adapter | None, tokens: int, engine: Engine, prompts: int = 1
+    ) -> None:
+        self.module, self.packed = _for_engine(model, engine)
+        self.adapter, self.tokens, self.prompts = adapter, tokens, prompts
         self.virtual = adapter.virtual_tokens if adapter else 0
 
     @contextmanager
@@ -156,27 +198,28 @@ class Answering:
             yield
 
     def prefill(self) -> None:
-        """The prompt, up to the logits of its last position."""
+        """The prompts, up to the logits of their last positions."""
         vocabulary = int(self.module.config.get_text_config().vocab_size)
         prompt = tuple(token % vocabulary for token in range(1, self.tokens + 1))
         device = self.module.device
         self.position = self.virtual + self.tokens
         if self.packed is None:
-            out = stock_forward(self.module, torch.tensor([prompt], device=device), self.adapter, keep=True)
-            self.past = out.past_key_values
+            ids = torch.tensor([prompt] * self.prompts, device=device)
+            self.past = stock_forward(self.module, ids, self.adapter, keep=True).past_key_values
             return
         embedded = self.adapter.embedded_tokens if self.adapter else 0
-        before = self.virtual - embedded
-        stream = pack([[Sample(prompt, ())]], embedded_tokens=embedded, first_position=before, device=device)
+        rows, before = [[Sample(prompt, ())] * self.prompts], self.virtual - embedded
+        stream = pack(rows, embedded_tokens=embedded, first_position=before, device=device)
         self.cache = Cache(torch.tensor(stream.own_lengths[0], device=device))
         self.packed.logits(stream, self.adapter, cache=self.cache)
 
     def token(self) -> None:
-        """One more token."""
+        """One more token of each."""
         device = self.module.device
-        token, position = torch.tensor([1], device=device), torch.tensor([self.position], device=device)
+        token = torch.ones(self.prompts, dtype=torch.long, device=device)
+        position = torch.full_like(token, self.position)
         if self.packed is None:
-            ids, positions = token[None], position[None]
+            ids, positions = token[:, None], position[:, None]
             self.module(input_ids=ids, position_ids=positions, past_key_values=self.past, use_cache=True)
         else:
             self.packed.next_logits(token, position, self.cache)

@@ -4,17 +4,17 @@ The passes of `passes` run on tensors without data while `Trace` counts. `Predic
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from peftbench.efficiency.cost import Engine, Kernels, Prediction, Work
+from peftbench.efficiency.cost import ANSWER_TOKENS, Engine, Kernels, Prediction, Work
 from peftbench.efficiency.kernels import GRANULE_BYTES, weightless_kernels
 from peftbench.efficiency.models import config_of
-from peftbench.efficiency.passes import Answering, Load, Training, stock_forward
+from peftbench.efficiency.passes import Answering, Load, Training, check, stock_attention, stock_forward
 from peftbench.efficiency.trace import Trace
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.loading import DTYPES, explained, weightless
@@ -22,12 +22,13 @@ from peftbench.engine.model import strange_layers
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.methods import build_adapter
 from peftbench.methods.specs import methods
+from peftbench.records import EvaluationConfig
 from peftbench.schema import MethodChoice, MethodSpec
 
 INPUT_TOKENS = 512
 """Length of the input whose FLOPs are stated, as in the paper."""
-ANSWER_TOKENS = 8
-"""Tokens of an answer where nothing else is known: a label and its end of turn."""
+ANSWERING_BATCH = EvaluationConfig().batch_size
+"""Prompts that an evaluation answers at a time."""
 
 
 def predict(
@@ -52,7 +53,7 @@ def predict(
     that transformers does not know, a method that needs values, a packed engine for a model that has none.
     """
     load = Load(batch, tokens, min(answer_tokens, tokens - 1), shared_tokens, gradient_checkpointing)
-    _check(load, dtype)
+    check(load, dtype)
     spec = methods.get(method.name)
     settings = method.settings_for(spec)
     module, estimated = _module(model, revision, dtype, "padded")
@@ -69,8 +70,11 @@ def predict(
             raise ConfigError(
                 f"model {model!r} cannot be packed (it has {', '.join(strange)} layers); take the padded engine"
             )
+        there = _built(spec, running, settings)
+        deployed_there = there.deployed(0) if there else None
         trace = _training(spec, running, settings, load, engine, kernels) if adapter else None
-        prefill, token = _answering(spec, running, settings, load.tokens, engine)
+        prefill, token = _answering(running, deployed_there, load.tokens, engine, 1)
+        answers = _answering(running, deployed_there, load.tokens, engine, ANSWERING_BATCH)
     timeline = trace.timeline() if trace else ()
     peak = max(timeline, key=lambda point: point.total_bytes) if timeline else None
     inference = sum(tensor[0].numel() for tensor in deployed.tensors.values()) if deployed else 0
@@ -102,24 +106,13 @@ def predict(
         step=trace.work() if trace else None,
         prefill=prefill,
         token=token,
+        answer_batch=ANSWERING_BATCH,
+        answer_prefill=answers[0],
+        answer_token=answers[1],
         peak_train_memory_bytes=peak.total_bytes if peak else None,
         peak_train_memory=peak.bytes if peak else None,
         memory_timeline=timeline,
     )
-
-
-def _check(load: Load, dtype: str) -> None:
-    numbers = {"batch": load.batch, "tokens": load.tokens - 1, "answer_tokens": load.answer_tokens}
-    for name, value in numbers.items():
-        if value < 1:
-            raise ConfigError(f"{name} is too small; give at least {2 if name == 'tokens' else 1}")
-    if not 0 <= load.shared_tokens < load.tokens - load.answer_tokens:
-        raise ConfigError(
-            f"shared_tokens is {load.shared_tokens}, expected fewer than the {load.tokens - load.answer_tokens} "
-            "tokens of a prompt"
-        )
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
 
 
 @lru_cache(maxsize=4)
@@ -128,9 +121,7 @@ def _module(model: str, revision: str | None, dtype: str, engine: Engine) -> tup
     config, estimated = config_of(model, revision)
     module = weightless(config, model).to(DTYPES[dtype]).eval()
     if engine == "padded":
-        with suppress(ValueError, ImportError):
-            module.set_attn_implementation("eager")
-            module.set_attn_implementation("sdpa")
+        stock_attention(module)
     return module, estimated
 
 
@@ -205,11 +196,10 @@ def begin_update(trace: Trace, training: Training) -> None:
 
 
 def _answering(
-    spec: MethodSpec, module: PreTrainedModel, settings: Any, tokens: int, engine: Engine
+    module: PreTrainedModel, adapter: Adapter | None, tokens: int, engine: Engine, prompts: int
 ) -> tuple[Work, Work]:
-    """Work of a prompt, and of one token after it."""
-    adapter = _built(spec, module, settings)
-    answering = Answering(module, adapter.deployed(0) if adapter else None, tokens, engine)
+    """Work of prompts, and of one token after each of them."""
+    answering = Answering(module, adapter, tokens, engine, prompts)
     with answering.attached(), Trace() as trace:
         answering.prefill()
         prefill = trace.work()

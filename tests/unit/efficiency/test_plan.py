@@ -92,6 +92,7 @@ def test_memory_is_told_apart_by_kind(predictions, method):
         assert gradients == pytest.approx(4 * found.trainable_params, rel=0.01)
 
 
+@pytest.mark.parametrize("engine", ["packed", "padded"])
 def test_layers_computed_again_take_less_memory_and_more_work(engine):
     plain, again = (a_prediction("lora", engine=engine, gradient_checkpointing=on) for on in (False, True))
     assert again.peak_train_memory_bytes < 0.7 * plain.peak_train_memory_bytes
