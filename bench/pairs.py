@@ -3,7 +3,7 @@
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -69,46 +69,6 @@ def matmul_peak(device: str = "cpu", dtype: torch.dtype = torch.float32) -> floa
     a, b = torch.randn(size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
     times = [timed(lambda: torch.mm(a, b), sync=device != "cpu") for _ in range(9)]
     return 2 * size**3 / statistics.median(times[2:])
-
-
-class Peak:
-    """Most bytes of tensors alive at once inside the context beyond those before it, as the allocator counts.
-
-    On a CPU it sees the thread that enters it alone.
-    """
-
-    def __init__(self, device: str = "cpu") -> None:
-        self.bytes, self._cuda = 0, device != "cpu"
-
-    def __enter__(self) -> "Peak":
-        if self._cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        else:
-            cpu = torch.profiler.ProfilerActivity.CPU
-            self._profile = torch.profiler.profile(activities=[cpu], profile_memory=True)
-            self._profile.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self._cuda:
-            self.bytes = torch.cuda.max_memory_allocated() - self._before
-            return
-        self._profile.__exit__(*error)
-        live = 0
-        for _, change in sorted(_memory_events(self._profile)):
-            live += change
-            self.bytes = max(self.bytes, live)
-
-
-def _memory_events(profile: Any) -> Sequence[tuple[int, int]]:
-    """(time, bytes) of every allocation and release."""
-    return [
-        (event.start_ns(), event.nbytes())
-        for event in profile.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    ]
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:

@@ -13,7 +13,7 @@ import peft
 import torch
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from bench.pairs import Peak
+from peftbench.efficiency.profile import Peak
 from peftbench.engine.pack import Sample
 
 PAD_TO = 8

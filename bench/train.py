@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
-from bench.pairs import Peak, interleaved, machine, matmul_peak
+from bench.pairs import interleaved, machine, matmul_peak
 from bench.peers import TrainerPeer
 from bench.workloads import BATCH, SIZES, model_of, samples_of, useful_flops, vocabulary_of
+from peftbench.efficiency.profile import Peak
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample
 from peftbench.engine.runs import TrainingRun

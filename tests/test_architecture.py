@@ -19,11 +19,16 @@ MAY_IMPORT_HEAVY = (
     "methods/native.py",
     "methods/soft_prompts.py",
     "methods/peft_format.py",
+    "efficiency/kernels.py",
+    "efficiency/passes.py",
+    "efficiency/plan.py",
+    "efficiency/profile.py",
+    "efficiency/trace.py",
     "testing.py",
 )
 WRITTEN = [
     path
-    for pattern in ("*.md", "*.toml", "*.cff", "Makefile", "configs/*", "src/**/*.py", "src/**/*.yaml", "tests/**/*.py",
+    for pattern in ("*.md", "docs/*.md", "*.toml", "*.cff", "Makefile", "configs/*", "src/**/*.py", "src/**/*.yaml", "src/**/*.json", "tests/**/*.py",
                     "tools/*.py", "bench/**/*.py", ".ci/run")
     for path in ROOT.glob(pattern)
 ]  # fmt: skip
@@ -114,6 +119,7 @@ LOADED = "import json, sys; print(json.dumps([n for n in ('torch', 'transformers
         "import peftbench; peftbench.RunConfig, peftbench.RunResult, peftbench.DatasetSpec, peftbench.MethodSpec",
         "from peftbench.config import run_config; run_config({'model': 'm', 'dataset': 'rte', 'method': 'lora'})",
         "import peftbench.rescore, peftbench.listing, peftbench.console, peftbench.store",
+        "import peftbench.costing; from peftbench.efficiency.devices import find_device; find_device('h200')",
         "from peftbench.listing import rows_of; [rows_of(kind) for kind in ('datasets', 'methods', 'metrics')]",
         "from peftbench.listing import dataset, method; dataset('cb', 'published'); method('lora', None, None, [])",
     ],

@@ -6,13 +6,12 @@ are one sentence on standard error; `--debug` adds the traceback.
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
 
 app = typer.Typer(
     name="peftbench",
@@ -37,10 +36,6 @@ Force = Annotated[bool, typer.Option("--force", help="Go on under another number
 TrainFile = Annotated[Path, typer.Argument(metavar="TRAIN.yaml", help="Training configuration.")]
 
 
-DEBUG = ContextVar("debug", default=False)
-"""Whether `--debug` was given."""
-
-
 @app.callback()
 def common(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -55,12 +50,12 @@ def list_names(
     as_json: AsJson = False,
 ) -> None:
     """List the datasets, methods or metrics."""
-    with _reported():
+    with reported():
         from peftbench import listing
 
         rows = listing.rows_of(kind)
         if as_json:
-            _print_json(rows)
+            print_json(rows)
             return
         from peftbench.console import print_table
 
@@ -80,9 +75,9 @@ def show_dataset(
     """Show a dataset: where it comes from, its rules, and one rendered example."""
     from peftbench import listing
 
-    with _reported():
+    with reported():
         shown = listing.dataset(name, protocol)
-        _print_json(shown) if as_json else _print_pairs(shown)
+        print_json(shown) if as_json else print_pairs(shown)
 
 
 @show_app.command("method")
@@ -98,9 +93,9 @@ def show_method(
     """Show a method: its settings, and with a model the parameters it would train, counted without weights."""
     from peftbench import listing
 
-    with _reported():
+    with reported():
         shown = listing.method(name, model, model_revision, settings or [])
-        _print_json(shown) if as_json else _print_pairs(shown)
+        print_json(shown) if as_json else print_pairs(shown)
 
 
 @app.command()
@@ -145,7 +140,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate the trained adapter of a run."""
-    with _reported():
+    with reported():
         from peftbench.config import load_evaluation_config, run_config
         from peftbench.console import observing
         from peftbench.errors import ConfigError
@@ -160,7 +155,7 @@ def evaluate(
         with observing() as observer:
             result = evaluate_run(Path(evaluation.run), config, observer=observer)
         if as_json:
-            _print_json(json.loads(result.model_dump_json()))
+            print_json(json.loads(result.model_dump_json()))
         else:
             _print_result(result)
 
@@ -172,12 +167,12 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score stored predictions again, under both scoring rules; nothing is recomputed."""
-    with _reported():
+    with reported():
         from peftbench.rescore import rescore
 
         scores = rescore(run_folder, unseen_only=unseen)
         if as_json:
-            _print_json([each.model_dump(mode="json") for each in scores])
+            print_json([each.model_dump(mode="json") for each in scores])
             return
         from peftbench.console import print_table
 
@@ -197,7 +192,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer your own lines of text with the model of a run: a message each, or a JSON object of its fields."""
-    with _reported():
+    with reported():
         from peftbench.console import observing, shown
         from peftbench.execute import predict as answer
         from peftbench.listing import prompts_of
@@ -211,12 +206,72 @@ def predict(
 
 
 @app.command()
+def profile(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Model folder, config.json, hub id, or a name such as llama-3-8b."),
+    ],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="Method, such as lora.")],
+    predict_only: Annotated[
+        bool, typer.Option("--predict-only", help="Measure nothing; no weights needed.")
+    ] = False,
+    batch: Annotated[int, typer.Option(help="Samples of a training step.")] = 4,
+    tokens: Annotated[int, typer.Option(help="Tokens of each sample, prompt and answer.")] = 512,
+    answer_tokens: Annotated[int, typer.Option(help="How many of them are learned.")] = 8,
+    shared_tokens: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 0,
+    dtype: Annotated[str, typer.Option(help="Precision of the frozen base.")] = "auto",
+    engine: Annotated[str, typer.Option(help="packed or padded.")] = "packed",
+    gradient_checkpointing: Annotated[bool, typer.Option(help="Compute activations again.")] = False,
+    device: Annotated[str | None, typer.Option(help="Predict for this device, such as a100-40.")] = None,
+    model_revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a method costs on a model: predicted from dimensions, and measured here."""
+    with reported():
+        from peftbench import costing
+
+        found = costing.profile(
+            model,
+            model_revision,
+            method,
+            settings or (),
+            device=device,
+            measured=not predict_only,
+            batch=batch,
+            tokens=tokens,
+            answer_tokens=answer_tokens,
+            shared_tokens=shared_tokens,
+            dtype=dtype,
+            engine=engine,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        if as_json:
+            print_json(found.as_json())
+            return
+        from peftbench.console import print_table
+
+        title, headings, rows = found.table()
+        print_table(title, headings, rows, right=headings[1:])
+
+
+@app.command()
+def calibrate(device: Device = None, as_json: AsJson = False) -> None:
+    """Measure the rates of the device at hand, which predictions of time then use in place of a data sheet's."""
+    with reported():
+        from peftbench.efficiency.calibrate import calibrate as measure
+
+        found = measure(device or "auto").model_dump(mode="json")
+        print_json(found) if as_json else print_pairs(found)
+
+
+@app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder of the demo's runs.")] = Path("runs/demo"),
     as_json: AsJson = False,
 ) -> None:
     """Compare the base model and six methods on four small tasks with the model that is shipped."""
-    with _reported():
+    with reported():
         from peftbench.demo import show
 
         show(output, as_json=as_json)
@@ -247,7 +302,7 @@ def _run(
     evaluate: bool,
     seeds: str | None = None,
 ) -> None:
-    with _reported():
+    with reported():
         from peftbench.config import load_run_config
 
         # Every mistake in the files is found before torch is loaded.
@@ -263,10 +318,10 @@ def _run(
         from peftbench.execute import run_many
 
         with observing() as observer:
-            results = run_many(configs, observer=observer, force=force, evaluate=evaluate, debug=DEBUG.get())
+            results = run_many(configs, observer=observer, force=force, evaluate=evaluate, debug=debugging())
         if as_json:
             found = [json.loads(result.model_dump_json()) for result in results]
-            _print_json(found if seeds else found[0])
+            print_json(found if seeds else found[0])
         for number, result in enumerate(results):
             if not as_json:
                 print("\n" if number else "", end="")
@@ -290,87 +345,19 @@ def _placed(config: Any, data_dir: Path | None, device: str | None) -> Any:
     return config if device is None else config.model_copy(update={"device": device})
 
 
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Errors that the user can mend become one sentence and an exit status."""
-    from peftbench.errors import PeftBenchError
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        _complain("stopped; what was finished is kept, and the same command goes on from there")
-        raise SystemExit(130) from None
-    except BrokenPipeError:
-        raise  # whoever reads, such as `head`, has seen enough; typer ends without a word
-    except Exception as error:
-        if DEBUG.get():
-            raise
-        if isinstance(error, PeftBenchError):
-            _complain(str(error))
-            raise SystemExit(error.exit_code) from None
-        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_PACKAGES:
-            _complain(
-                f"{error.name} is not installed; install what trains and predicts: pip install peftbench[train]"
-            )
-            raise SystemExit(2) from None
-        text = str(error).strip().split("\n")[0]
-        _complain(
-            f"an error that it should have foreseen, {type(error).__name__}: {text}; what was finished is kept; "
-            "`peftbench --debug` and the same command show where it came from, which is worth a report"
-        )
-        raise SystemExit(1) from None
-
-
-TRAINING_PACKAGES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "huggingface_hub",
-    "datasets",
-    "pyarrow",
-)
-
-
-def _complain(text: str) -> None:
-    """One line on standard error, control characters spelled out."""
-    from peftbench.console import shown
-
-    print(shown(f"peftbench: {text}"), file=sys.stderr)
-
-
 def _print_result(result: Any) -> None:
     from peftbench.listing import result_pairs
 
-    _print_pairs(result_pairs(result))
+    print_pairs(result_pairs(result))
 
 
 def _exit_with(records: list[Any]) -> None:
     """Status 1, and why, if a run failed."""
     failures = [record for record in records if record is not None and record.failure is not None]
     for record in failures:
-        _complain(f"the run failed: {record.failure.message}; its record is in run {record.train_id}")
+        complain(f"the run failed: {record.failure.message}; its record is in run {record.train_id}")
     if failures:
         raise SystemExit(1)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def _print_pairs(pairs: dict[str, Any]) -> None:
-    from peftbench.console import flat, shown
-
-    for key, value in pairs.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for inner, item in value.items():
-                print(f"  {inner}: {shown(flat(item))}")
-        elif isinstance(value, str) and "\n" in value:
-            print(f"{key}:")
-            print("".join(f"  | {line}\n" for line in shown(value).splitlines()), end="")
-        else:
-            print(f"{key}: {shown(flat(value))}")
 
 
 def _number(value: float | None) -> str:

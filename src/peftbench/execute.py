@@ -15,6 +15,8 @@ from typing import Any
 from peftbench.config import run_config
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
+from peftbench.efficiency.energy import metered
+from peftbench.efficiency.profile import evaluation_profile
 from peftbench.engine.adapter import Adapter, AdapterFiles
 from peftbench.engine.base import Base
 from peftbench.engine.generate import generate
@@ -196,9 +198,20 @@ def _evaluate(plan: Plan) -> EvalRecord:
     )
     plan.observer.phase(f"predicting: {config.method.name} on {config.dataset}", len(encoded.samples))
     start_interval(base.model.device)
-    begun = time.monotonic()
-    outputs = list(_generate(base, adapter, encoded.samples, config, new_tokens, plan.observer))
-    seconds = time.monotonic() - begun
+    with metered() as energy:
+        begun = time.monotonic()
+        outputs = list(_generate(base, adapter, encoded.samples, config, new_tokens, plan.observer))
+        seconds = time.monotonic() - begun
+    peak = peak_bytes(base.model.device)
+    profile = evaluation_profile(
+        base.model,
+        adapter,
+        [sample.prompt for sample in encoded.samples],
+        mergeable=plan.method.mergeable,
+        seconds=seconds,
+        generated_tokens=sum(count for _, count, _ in outputs),
+        energy=energy,
+    )
     texts, references = [text for text, _, _ in outputs], [example.references for example in plan.data.test]
     scored = score_both(spec, texts, references)
     own = scored[config.protocol]
@@ -236,9 +249,10 @@ def _evaluate(plan: Plan) -> EvalRecord:
         top_output_share=own.top_output_share,
         hit_limit_rate=sum(hit for _, _, hit in outputs) / len(outputs),
         max_new_tokens=new_tokens,
-        peak_memory_bytes=peak_bytes(base.model.device),
+        peak_memory_bytes=peak,
         seconds=seconds,
         provenance=made_with,
+        efficiency=profile,
     )
     write_record(folder / "result.json", record)
     return record

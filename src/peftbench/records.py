@@ -193,6 +193,54 @@ class ModelFacts(Frozen):
     """Whether the tokenizer has one; a plain template is used otherwise."""
 
 
+class EfficiencyProfile(Frozen):
+    """What a part of a run took on its device: training in its record, evaluation in that of the evaluation.
+
+    None stands for what was not part of it or cannot be measured there; of runs that shared passes memory and
+    energy cannot be told apart.
+    """
+
+    device: str
+    """What the figures were measured on: the name of a GPU, or `cpu`."""
+    memory_kind: Literal["cuda allocated", "process resident"] | None
+    """What a peak is: bytes of live tensors on a GPU, or resident bytes of the process, libraries included."""
+    train_peak_memory_bytes: int | None = None
+    """Largest memory during training steps, validation left out."""
+    train_peak_reserved_bytes: int | None = None
+    """Largest memory that torch's allocator held during training steps, in use or not; CUDA alone."""
+    train_seconds: float | None = None
+    """Wall time of training steps, validation left out; of passes with other runs an equal share."""
+    validation_seconds: float | None = None
+    """Wall time of validation and checkpoints."""
+    train_tokens_per_second: float | None = None
+    """Prompt and answer tokens of the rows learned from, however packed or shared, by `train_seconds`."""
+    adapter_bytes: int | None = None
+    """Size of the file of the stored weights."""
+    evaluation_peak_memory_bytes: int | None = None
+    """Largest memory while answers were generated."""
+    evaluation_peak_reserved_bytes: int | None = None
+    """Largest memory that torch's allocator held while answers were generated; CUDA alone."""
+    generation_seconds: float | None = None
+    """Wall time of all answers, prompts included; without loading and scoring."""
+    generated_tokens_per_second: float | None = None
+    """Answer tokens, those that end an answer not among them, by `generation_seconds`."""
+    latency_prompt_tokens: int | None = None
+    """Length of the one prompt of middle length that the four latencies are of; batch 1, medians."""
+    first_token_seconds: float | None = None
+    """From the prompt to its first answer token, with the adapter attached; nothing shared beforehand."""
+    next_token_seconds: float | None = None
+    """Each further token, with the adapter attached."""
+    merged_first_token_seconds: float | None = None
+    """The same for a merged adapter, None if it cannot be merged: the time of the base model, equal in shape."""
+    merged_next_token_seconds: float | None = None
+    """Each further token with a merged adapter."""
+    energy_joules: float | None = None
+    """Energy of the machine's processor, memory and GPUs over this part, by codecarbon; None without it, or if the
+    part was stopped in between."""
+    energy_source: Literal["measured", "estimated"] | None = None
+    """Whether counters of the processor were read, or its power was estimated from its type."""
+
+
 class TokenFacts(Frozen):
     """What the token limit did to the rows of one split."""
 
@@ -241,6 +289,8 @@ class TrainRecord(Frozen):
     memory_kind: Literal["cuda allocated", "process resident"] | None
     seconds: float
     provenance: Provenance
+    efficiency: EfficiencyProfile | None = None
+    """None in records of earlier versions."""
 
 
 class Scores(Frozen):
@@ -282,6 +332,8 @@ class EvalRecord(Frozen):
     peak_memory_bytes: int | None
     seconds: float
     provenance: Provenance
+    efficiency: EfficiencyProfile | None = None
+    """None in records of earlier versions."""
 
 
 class RunResult(Frozen):

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 from peftbench.datasets import get_dataset
 from peftbench.disk import explained
+from peftbench.efficiency.energy import Energy, metered
+from peftbench.efficiency.profile import training_profile
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.base import Base
 from peftbench.engine.loading import threads
@@ -189,22 +191,23 @@ def _train_alone(
     adapter = parts[0] if len(parts) == 1 else Mixture(parts)
     together = f", {len(group)} runs together" if len(group) > 1 else ""
     observer.phase(f"training{together}", max(each.run.steps for each in group))
-    outcomes = train(
-        base.model,
-        adapter,
-        [each.run for each in group],
-        engine=group[0].plan.config.engine,
-        observer=Part(
-            observer,
-            [each.plan.number for each in group],
-            keep=lambda number, point: group[number].plan.folder.add_to_curve(point),
-        ),
-        force_resume=force,
-        debug=debug,
-        stop=stop,
-    )
+    with metered() as energy:
+        outcomes = train(
+            base.model,
+            adapter,
+            [each.run for each in group],
+            engine=group[0].plan.config.engine,
+            observer=Part(
+                observer,
+                [each.plan.number for each in group],
+                keep=lambda number, point: group[number].plan.folder.add_to_curve(point),
+            ),
+            force_resume=force,
+            debug=debug,
+            stop=stop,
+        )
     return {
-        each.plan.folder.path: _write_training(each, adapter.select([row]), outcome, made_with)
+        each.plan.folder.path: _write_training(each, adapter.select([row]), outcome, made_with, energy)
         for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))
     }
 
@@ -239,7 +242,9 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         raise KeyboardInterrupt
 
 
-def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance) -> TrainRecord:
+def _write_training(
+    ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance, energy: Energy
+) -> TrainRecord:
     """Write curve, adapter and record of one run; `adapter` has this run alone."""
     plan, base = ready.plan, ready.base
     plan.folder.write_curve(outcome.curve)
@@ -270,6 +275,14 @@ def _write_training(ready: _Ready, adapter: Adapter, outcome: Outcome, made_with
         memory_kind=memory_kind(base.model.device),
         seconds=outcome.seconds,
         provenance=made_with,
+        efficiency=training_profile(
+            base.model,
+            outcome,
+            tokens=sum(len(each.prompt) + len(each.answer) for each in ready.run.train),
+            epochs=ready.run.config.epochs,
+            adapter_bytes=stored[1] if stored else None,
+            energy=energy,
+        ),
     )
     before = plan.folder.train_record()
     again = before is not None and (_may_succeed_now(before) or before.adapter_sha256 != record.adapter_sha256)

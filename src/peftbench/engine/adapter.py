@@ -7,7 +7,7 @@ the engine trains them together and each run's slice is independent of the other
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,8 +67,8 @@ class RunNoise:
     """Where those stand in what the pass computes, where that is not simply in order."""
 
     def generator(self, place: str, device: torch.device) -> torch.Generator:
-        """The random stream of one place."""
-        return generator(self.seed, f"dropout/{self.step}/{place}", device)
+        """The random stream of one place; tensors without data take one of the CPU."""
+        return generator(self.seed, f"dropout/{self.step}/{place}", "cpu" if device.type == "meta" else device)
 
 
 class DishonestAdapter(AssertionError):
@@ -144,7 +144,8 @@ class Adapter:
 
     def add(self, name: str, initial: Initial, *, decay: bool = True) -> None:
         """Add a trainable tensor of shape (runs, *shape); `initial` draws one run's values on the CPU."""
-        values = [initial(source) for source in self._generators]
+        with self.device if self.device.type == "meta" else nullcontext():  # without data nothing need be drawn
+            values = [initial(source) for source in self._generators]
         stacked = torch.stack([value.to(self.device, self.dtype) for value in values])
         self.tensors[name] = stacked.requires_grad_()
         if not decay:

@@ -75,6 +75,11 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Where:
     return Where(device, dtype)
 
 
+def name_of_device(device: str) -> str:
+    """A device in words, for records: the name of a GPU, or `cpu`."""
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.device(device).type
+
+
 def threads(count: int | None = None) -> int:
     """Set the number of CPU threads if one is given; returns the number in use."""
     if count is not None:

@@ -50,6 +50,16 @@ def peak_bytes(device: torch.device) -> int | None:
     return None
 
 
+def reserved_bytes(device: torch.device) -> int | None:
+    """Most memory that torch's allocator held since `start_interval`, used or not; None but on CUDA."""
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+
+
+def larger(one: int | None, other: int | None) -> int | None:
+    """The larger of two peaks, of which either may be unknown."""
+    return max((each for each in (one, other) if each is not None), default=None)
+
+
 def ran_out(error: RuntimeError) -> bool:
     """Whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError):

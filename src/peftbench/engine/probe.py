@@ -41,16 +41,21 @@ def in_the_engine(module: PreTrainedModel) -> LanguageModel:
         return paddable(module, str(error))
 
 
+def strange_layers(module: PreTrainedModel) -> list[str]:
+    """Names of the kinds of layers that mix tokens other than by plain or windowed attention."""
+    layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
+    mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
+    return sorted(layers | mixers)
+
+
 @torch.no_grad()
 def packable(module: PreTrainedModel) -> LanguageModel:
     """The model on packed streams; raises `CannotBePacked` if its logits would not be its own.
 
     Two samples are packed, with what they share, after what was kept of it, and for two generated tokens.
     """
-    layers = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - PACKABLE_LAYERS
-    mixers = {type(each).__name__ for each in module.modules() if isinstance(each, nn.Conv1d)}
-    if layers or mixers:
-        raise CannotBePacked(f"it has {', '.join(sorted(layers | mixers))} layers")
+    if strange := strange_layers(module):
+        raise CannotBePacked(f"it has {', '.join(strange)} layers")
     alone = _alone(module)
     try:
         model = LanguageModel(module)

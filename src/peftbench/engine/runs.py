@@ -69,7 +69,12 @@ class Outcome:
     resumed: int = 0
     seconds: float = 0.0
     """Time of its passes; of a pass with others an equal share."""
+    validation_seconds: float = 0.0
+    """The part of it that validation took."""
     peak_memory_bytes: int | None = None
+    training_peak_bytes: int | None = None
+    """The same of training steps alone, and what the allocator held then."""
+    training_reserved_bytes: int | None = None
     shared_tokens: int = 0
     passes: int = 1
     """Most passes into which one of its steps was split."""

@@ -27,6 +27,9 @@ from peftbench.records import CurvePoint, EngineConfig, Failure
 VALIDATION_TOKENS = 4096
 """Tokens of one validation stream, over all runs of the group."""
 
+_COSTS = ("peak_memory_bytes", "training_peak_bytes", "training_reserved_bytes", "validation_seconds")
+"""What an outcome says of costs and a stopped run goes on with."""
+
 
 def train(
     model: LanguageModel,
@@ -161,11 +164,13 @@ class Group:
             self.passes = min(2 * self.passes, largest)
             self._tell(f"out of memory: each step is now made in {self.passes} passes, with the same result")
 
-    def _spend(self) -> None:
+    def _spend(self, *, validating: bool = False) -> None:
         """Charge the time since the last call to the active runs in equal shares."""
         now = time.monotonic()
+        share = (now - self.clock) / len(self.active)
         for number in self.active:
-            self.outcomes[number].seconds += (now - self.clock) / len(self.active)
+            self.outcomes[number].seconds += share
+            self.outcomes[number].validation_seconds += share * validating
         self.clock = now
 
     # -- who is in the group -----------------------------------------------------------------------------------
@@ -223,6 +228,7 @@ class Group:
         due = [row for row, number in enumerate(self.active) if self._due(number)]
         if not due:
             return
+        training_peak = self._training_peak()
         # All rows pass through the model together; those that are not due are few and only briefly so.
         samples = [self.runs[number].validation for number in self.active]
         try:
@@ -243,12 +249,23 @@ class Group:
                 raise
             self._shrink()  # those that wait are validated when it is their turn
             return
-        self._spend()
-        peak = memory.peak_bytes(self.model.device)
+        self._spend(validating=True)
+        peak = memory.larger(training_peak, memory.peak_bytes(self.model.device))
         for row in due:
             self._record(self.active[row], row, losses[row], peak)
         memory.start_interval(self.model.device)
         self.clock = time.monotonic()
+
+    def _training_peak(self) -> int | None:
+        """End an interval of training steps: its peak, noted for the runs in the group."""
+        device = self.model.device
+        peak, reserved = memory.peak_bytes(device), memory.reserved_bytes(device)
+        for number in self.active:
+            outcome = self.outcomes[number]
+            outcome.training_peak_bytes = memory.larger(outcome.training_peak_bytes, peak)
+            outcome.training_reserved_bytes = memory.larger(outcome.training_reserved_bytes, reserved)
+        memory.start_interval(device)
+        return peak
 
     def _due(self, number: int) -> bool:
         run, outcome = self.runs[number], self.outcomes[number]
@@ -301,7 +318,7 @@ class Group:
             "best_loss": outcome.best_loss,
             "resumed": outcome.resumed,
             "seconds": outcome.seconds,
-            "peak_memory_bytes": outcome.peak_memory_bytes,
+            **{name: getattr(outcome, name) for name in _COSTS},
             "passes": outcome.passes,
             "group": outcome.group,
         }
@@ -342,7 +359,8 @@ class Group:
         outcome.best_loss = state["best_loss"]
         outcome.losses, outcome.norms = state["losses"], state["norms"]
         outcome.resumed, outcome.seconds = state["resumed"] + 1, state["seconds"]
-        outcome.peak_memory_bytes = state["peak_memory_bytes"]
+        for name in _COSTS:
+            setattr(outcome, name, state.get(name, getattr(outcome, name)))  # older checkpoints know fewer
         outcome.passes, outcome.group = state["passes"], state["group"]
         self.optimizer.load_state(number, tensors, found.step)
         self.observer.note(number, f"goes on after step {found.step} of {run.steps}")

@@ -151,9 +151,13 @@ def _prompt_config(model: Any, shape: Sequence[int]) -> dict[str, Any]:
 
 def _files(config: dict[str, Any], tensors: dict[str, Tensor]) -> AdapterFiles:
     config = {**config, "task_type": "CAUSAL_LM", "inference_mode": True}
-    return AdapterFiles(
-        config, {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    )
+    return AdapterFiles(config, {name: _stored(tensor) for name, tensor in tensors.items()})
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, on its own; a tensor without data stays one, to be counted."""
+    found = tensor.detach()
+    return (found if found.is_meta else found.cpu()).contiguous().clone()
 
 
 def _by_name(targets: Sequence[Target]) -> dict[str, list[Target]]:

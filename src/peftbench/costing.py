@@ -1,0 +1,186 @@
+"""What the commands about costs say: one profile, predicted and measured side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from peftbench.config import checked_settings
+from peftbench.efficiency.cost import Engine, Measured, Prediction, Range
+from peftbench.efficiency.devices import Device, StepCost, device_called, find_device, roofline
+from peftbench.errors import ConfigError, UnknownName
+from peftbench.methods.specs import methods
+from peftbench.schema import MethodChoice
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The cost of one method on one model."""
+
+    predicted: Prediction
+    device: Device | None
+    """The device that times are predicted for; None where the one at hand is not in the table."""
+    cost: StepCost | None
+    measured: Measured | None
+    """None where nothing was to be measured."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, with a definition for each figure; the list of operators is left out."""
+        predicted = self.predicted.model_dump(mode="json")
+        for piece in ("step", "prefill", "token", "answer_prefill", "answer_token"):
+            if predicted[piece] is not None:
+                del predicted[piece]["operations"]
+        models = (Prediction, StepCost, Measured)
+        return {
+            **predicted,
+            "extra_forward_flops": self.predicted.extra_forward_flops,
+            "cost": None if self.cost is None else self.cost.model_dump(mode="json"),
+            "measured": None if self.measured is None else self.measured.model_dump(mode="json"),
+            "definitions": {
+                model.__name__: {
+                    name: info.description for name, info in model.model_fields.items() if info.description
+                }
+                for model in models
+            },
+        }
+
+    def table(self) -> tuple[str, list[str], list[tuple[str, str | None, str | None]]]:
+        """Title, headings and rows: what it is, predicted, measured."""
+        p, m, c = self.predicted, self.measured, self.cost
+        basis = (
+            "dimensions shipped with peftbench, so estimated" if p.estimated else "the model's own configuration"
+        )
+        again = ", layers computed again" if p.gradient_checkpointing else ""
+        title = (
+            f"{p.method} on {p.model}, {p.dtype}, {p.batch} x {p.tokens} tokens a step, {p.engine}{again}; {basis}"
+        )
+        on = "" if self.device is None else f" on {self.device.name}, {_basis(self.device)}"
+        forward = f"forward of {p.input_tokens} tokens"
+        rows = [
+            ("trainable parameters", f"{p.trainable_params:,}", f"{m.trainable_params:,}" if m else None),
+            ("parameters stored", f"{p.adapter_params:,}", None),
+            ("parameters added at inference", f"{p.inference_params:,}", None),
+            ("adapter", _bytes(p.adapter_bytes), _bytes(m.adapter_bytes) if m else None),
+            (f"{forward}, base", _flops(p.base_forward_flops), None),
+            (f"{forward}, attached", _flops(p.forward_flops), None),
+            (f"{forward}, merged", _flops(p.merged_forward_flops), None),
+            ("training step", _flops(p.step.matmul_flops if p.step else None), None),
+            ("generated token", _flops(p.token.matmul_flops), None),
+            (
+                "peak memory of training",
+                _bytes(p.peak_train_memory_bytes),
+                _bytes(m.peak_train_memory_bytes) if m else None,
+            ),
+            *((f"  {kind}", _bytes(size), None) for kind, size in (p.peak_train_memory or {}).items()),
+        ]
+        times = [
+            (f"training step{on}", "step_seconds"),
+            ("first token, attached", "first_token_seconds"),
+            ("next token, attached", "next_token_seconds"),
+            ("first token, merged", "merged_first_token_seconds"),
+            ("next token, merged", "merged_next_token_seconds"),
+        ]
+        rows += [
+            (what, _seconds(getattr(c, name, None)), _seconds(getattr(m, name, None))) for what, name in times
+        ]
+        joules, taken = (c.step_joules if c else None), (m.step_joules if m else None)
+        rows.append(
+            (
+                "energy of a training step",
+                f"{joules.low:.3g} to {joules.high:.3g} J" if joules else None,
+                f"{taken:.3g} J, {m.energy_source}" if m and taken is not None else None,
+            )
+        )
+        if c is not None and c.fits is not None:
+            rows.append(("fits into the device's memory", "yes" if c.fits else "no", None))
+        return title, ["", "predicted", f"measured, {m.device} in {m.dtype}" if m else "measured"], rows
+
+
+def profile(
+    model: str,
+    revision: str | None,
+    method: str,
+    settings: Sequence[str],
+    *,
+    device: str | None,
+    measured: bool,
+    batch: int,
+    tokens: int,
+    answer_tokens: int,
+    shared_tokens: int,
+    dtype: str,
+    engine: str,
+    gradient_checkpointing: bool,
+) -> Profile:
+    """Predict, and unless `measured` is false measure, the cost of a method: what `peftbench profile` shows."""
+    # Names are looked up before torch is loaded.
+    spec = methods.get(method)
+    choice = MethodChoice(
+        name=method, settings=checked_settings(spec, settings).model_dump(mode="json", exclude_defaults=True)
+    )
+    named = find_device(device) if device is not None else None
+    if engine not in get_args(Engine):
+        raise UnknownName("engine", engine, get_args(Engine))
+    from peftbench.efficiency.models import shipped_model
+    from peftbench.efficiency.plan import predict
+    from peftbench.efficiency.profile import measure
+    from peftbench.engine.loading import choose_device, name_of_device
+
+    where = choose_device("auto", "auto")
+    named = named or device_called(name_of_device(where.device))
+    kind = named.kind if named is not None else ("cpu" if where.device == "cpu" else "gpu")
+    given: dict[str, Any] = {
+        "batch": batch,
+        "tokens": tokens,
+        "answer_tokens": answer_tokens,
+        "shared_tokens": shared_tokens,
+        "engine": engine,
+        "gradient_checkpointing": gradient_checkpointing,
+    }
+    if measured and revision is None and shipped_model(model) is not None:
+        raise ConfigError(
+            f"of model {model!r} only the dimensions are here; pass --predict-only, or give its folder to measure"
+        )
+    predicted = predict(
+        model,
+        revision,
+        choice,
+        dtype=dtype if dtype != "auto" else ("float32" if kind == "cpu" else "bfloat16"),
+        kernels="cpu" if kind == "cpu" else "fused",
+        **given,
+    )
+    return Profile(
+        predicted=predicted,
+        device=named,
+        cost=roofline(predicted, named) if named is not None else None,
+        measured=measure(model, revision, choice, dtype=dtype, **given) if measured else None,
+    )
+
+
+def _basis(device: Device) -> str:
+    return "calibrated" if device.calibration is not None else "by its data sheet"
+
+
+def _flops(value: int | None) -> str | None:
+    if value is None:
+        return None
+    for size, unit in ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")):
+        if value >= size:
+            return f"{value / size:,.3f} {unit}"
+    return f"{value:,} FLOP"
+
+
+def _bytes(value: int | None) -> str | None:
+    if value is None:
+        return None
+    for size, unit in ((1e9, "GB"), (1e6, "MB")):
+        if value >= size:
+            return f"{value / size:,.2f} {unit}"
+    return f"{value:,} bytes"
+
+
+def _seconds(value: float | Range | None) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, Range):
+        return f"{_seconds(value.low)} to {_seconds(value.high)}"
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"

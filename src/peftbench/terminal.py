@@ -1,0 +1,89 @@
+"""What every command does alike: errors of the user become one sentence, results are printed.
+
+Loads nothing that takes time before it is needed.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+DEBUG = ContextVar("debug", default=False)
+"""Whether `--debug` was given."""
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Errors that the user can mend become one sentence and an exit status."""
+    from peftbench.errors import PeftBenchError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        complain("stopped; what was finished is kept, and the same command goes on from there")
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise  # whoever reads, such as `head`, has seen enough; typer ends without a word
+    except Exception as error:
+        if debugging():
+            raise
+        if isinstance(error, PeftBenchError):
+            complain(str(error))
+            raise SystemExit(error.exit_code) from None
+        if isinstance(error, ModuleNotFoundError) and error.name in TRAINING_PACKAGES:
+            complain(
+                f"{error.name} is not installed; install what trains and predicts: pip install peftbench[train]"
+            )
+            raise SystemExit(2) from None
+        text = str(error).strip().split("\n")[0]
+        complain(
+            f"an error that it should have foreseen, {type(error).__name__}: {text}; what was finished is kept; "
+            "`peftbench --debug` and the same command show where it came from, which is worth a report"
+        )
+        raise SystemExit(1) from None
+
+
+TRAINING_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "huggingface_hub",
+    "datasets",
+    "pyarrow",
+)
+
+
+def complain(text: str) -> None:
+    """One line on standard error, control characters spelled out."""
+    from peftbench.console import shown
+
+    print(shown(f"peftbench: {text}"), file=sys.stderr)
+
+
+def debugging() -> bool:
+    """Whether the command was given `--debug`."""
+    return DEBUG.get()
+
+
+def print_json(value: Any) -> None:
+    """Plain data as JSON on standard output."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_pairs(pairs: dict[str, Any]) -> None:
+    """Names and values, one a line, on standard output."""
+    from peftbench.console import flat, shown
+
+    for key, value in pairs.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for inner, item in value.items():
+                print(f"  {inner}: {shown(flat(item))}")
+        elif isinstance(value, str) and "\n" in value:
+            print(f"{key}:")
+            print("".join(f"  | {line}\n" for line in shown(value).splitlines()), end="")
+        else:
+            print(f"{key}: {shown(flat(value))}")
