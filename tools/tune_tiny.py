@@ -1,6 +1,6 @@
 """Find one learning rate for each method, for `peftbench-tiny` on the demo's tasks; the budget is equal for all.
 
-    python tools/tune_tiny.py OUT    every rate, method and task; writes docs/learning-rates.{md,csv,svg}
+    python tools/tune_tiny.py OUT    every rate, method and task; prints the table, writes docs/learning-rates.{csv,svg}
 
 Rates are compared by the best validation loss alone; no test row is read. The seed is none of the demo's.
 """
@@ -58,7 +58,7 @@ def write_table(losses, means, best) -> None:  # type: ignore[no-untyped-def]
             for rate in RATES
         ]
         lines.append(f"| {method} | " + " | ".join(shown) + " |")
-    (ROOT / "docs" / "learning-rates.table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
     with (ROOT / "docs" / "learning-rates.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("method", "learning_rate", "dataset", "best_validation_loss"))
