@@ -233,7 +233,7 @@ def test_a_killed_training_goes_on(world, tmp_path):
     assert code == 0, err
     assert "goes on after step" in err
     again = json.loads(out)
-    timeless = {"provenance", "seconds", "peak_memory_bytes", "resumed", "config"}
+    timeless = {"provenance", "seconds", "peak_memory_bytes", "efficiency", "resumed", "config"}
     for key in whole["train"].keys() - timeless:
         assert again["train"][key] == whole["train"][key], key
     curves = [

@@ -197,7 +197,7 @@ def check_name(path: str, revision: str | None) -> None:
         raise ConfigError(f"model {path!r} is a file; give the folder that holds config.json and the weights")
     if path.count("/") != 1 or path.startswith((".", "/", "~")):
         raise ConfigError(
-            f"model {path!r} is neither a folder here, nor {TINY}, nor a hub id of the form owner/name"
+            f"model {path!r} is neither a folder here nor a hub id of the form owner/name, nor {TINY}"
         )
     if revision is None:
         raise ConfigError(

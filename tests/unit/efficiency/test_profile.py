@@ -200,13 +200,13 @@ def test_a_prompt_that_fills_the_context_has_no_latency(model):
 
 
 def test_a_model_that_cannot_be_packed_says_what_to_do(tmp_path, monkeypatch):
-    from peftbench.engine.model import CannotBePacked
+    from peftbench.engine.probe import CannotBePacked
 
     folder = save_tiny_model(str(tmp_path))
 
     def refuse(module):
         raise CannotBePacked("of a test")
 
-    monkeypatch.setattr("peftbench.engine.loading.packable", refuse)
+    monkeypatch.setattr("peftbench.engine.probe.packable", refuse)
     with pytest.raises(ConfigError, match=r"cannot be packed \(of a test\); take the padded engine"):
         measure(folder, None, MethodChoice(name="ia3"), batch=1, tokens=16)
