@@ -1,6 +1,6 @@
 """Find one learning rate for each method, for `peftbench-tiny` on the demo's tasks; the budget is equal for all.
 
-    python tools/tune_tiny.py OUT    every rate, method and task; prints the table, writes docs/learning-rates.{csv,svg}
+    python tools/tune_tiny.py OUT    prints the table, writes docs/learning-rates.csv and .svg
 
 Rates are compared by the best validation loss alone; no test row is read. The seed is none of the demo's.
 """

@@ -48,19 +48,19 @@ def config_of(model: str, revision: str | None) -> tuple[Any, bool]:
     `model` is a folder, a `config.json`, a shipped name or a hub id, which needs its commit unless its dimensions
     are shipped. Raises `ConfigError`, `UnknownName` with the nearest names, `DataError` where the hub refuses.
     """
-    from peftbench.engine.loading import load_config
+    from peftbench.engine.loading import load_config, located
 
     shipped = None if Path(model).exists() or revision else shipped_model(model)
     if shipped is not None:
         from transformers import AutoConfig
 
         return AutoConfig.for_model(shipped.family, **shipped.dimensions), True
-    if not Path(model).exists() and model.count("/") != 1:
+    if not Path(located(model)).exists() and model.count("/") != 1:
         raise UnknownName("model", model, shipped_models(), "no folder of that name is here, and ")
     try:
         return load_config(model, revision), False
     except ConfigError as error:
-        if revision is None and not Path(model).exists():
+        if revision is None and not Path(located(model)).exists():
             known = ", ".join(shipped_models())
             raise ConfigError(f"{error}; dimensions that need no files are those of {known}") from error
         raise
