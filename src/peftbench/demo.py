@@ -109,7 +109,9 @@ def run_in_processes(
                 _tell(heard, observer)
             found = [result for future in futures for result in future.result()]
         except BaseException:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()  # a training keeps its last step and ends
             raise
     order = [number for job in jobs.values() for number in job]
     return [result for _, result in sorted(zip(order, found, strict=True), key=lambda each: each[0])]
@@ -162,6 +164,7 @@ _relay = _Relay()
 
 def _listen(heard: "multiprocessing.Queue[int | str]") -> None:
     _relay.queue = heard
+    heard.cancel_join_thread()  # what nobody listens to any more must not keep a process from ending
 
 
 def _run_job(runs: Sequence[RunConfig], evaluate: bool) -> list[RunResult]:
