@@ -43,7 +43,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
             yield Row("train", f"--workload sst2 {small} --method {method} --rounds 7")
         yield Row("train", f"--workload tiny {small} --runs 5 --against alone --rounds 7", 1.4, "ratio_vs_alone")
         yield Row("evaluate", f"--what validation {small} --rounds 7")
-        yield Row("evaluate", f"--what labels {small} --rounds 7", 3.7)
+        yield Row("evaluate", f"--what labels {small} --rows 128 --rounds 7", 3.7)
         return
     mid = "--size mid --vocab 32000 --rounds 7"
     yield Row("train", f"--workload sst2 {mid}", 2.6, share=0.75)

@@ -205,7 +205,7 @@ def test_validation_of_runs_with_different_rows_gives_each_its_own():
         assert together[run] == pytest.approx(alone, rel=1e-12)
 
 
-@pytest.mark.parametrize("bad_step", [1, 5])
+@pytest.mark.parametrize("bad_step", [1, 2, 5])  # the second is one after which the run is validated
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(bad_step, monkeypatch):
     from peftbench.engine import step as module
 
@@ -219,6 +219,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(bad_step, monkeypa
     outcome, _ = trained("lora", a_run())
     assert outcome.failure is not None
     assert (outcome.failure.reason, outcome.failure.step) == ("nonfinite", bad_step)
+    assert "training loss became nan" in outcome.failure.message, "a run that broke is not validated"
     assert outcome.step == bad_step
     assert all(math.isfinite(point.train_loss) for point in outcome.curve)
 
