@@ -1,6 +1,6 @@
 """Pre-train `peftbench-tiny`, the model that the package ships, from nothing but a seed.
 
-    python tools/pretrain_tiny.py OUT              train and write the model folder (about an hour on one core)
+    python tools/pretrain_tiny.py OUT              train and write the model folder (half an hour on one core)
     python tools/pretrain_tiny.py OUT --steps 200  only its first 200 steps, to hold the loss curve against
 
 One thread, float32, so that the same versions on the same kind of device give the same curve.
