@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import queue
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -140,7 +141,7 @@ class _Relay(Observer):
     """Tells another process how much was done, now and then, and what the user should know."""
 
     queue: "multiprocessing.Queue[int | str]"
-    done, told = 0, 0.0
+    done, told, stopped = 0, 0.0, False
 
     def step(self, run: int, step: int, steps: int, loss: float) -> None:
         """Count one step."""
@@ -166,13 +167,19 @@ _relay = _Relay()
 
 
 def _listen(heard: "multiprocessing.Queue[int | str]") -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which tells
     _relay.queue = heard
     heard.cancel_join_thread()  # what nobody listens to any more must not keep a process from ending
 
 
 def _run_job(runs: Sequence[RunConfig], evaluate: bool) -> list[RunResult]:
+    if _relay.stopped:  # a pool hands out jobs ahead of time
+        raise KeyboardInterrupt
     try:
         return run_many(runs, observer=_relay, evaluate=evaluate)
+    except KeyboardInterrupt:
+        _relay.stopped = True
+        raise
     finally:
         _relay.flush()
 

@@ -1,8 +1,12 @@
 """The model that is shipped, the mini suite and the demo's way through several processes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -131,3 +135,23 @@ def test_a_comparison_has_means_intervals_and_names_what_is_missing(tmp_path, ca
     demo.print_comparison([base, partial], tmp_path)
     printed = capsys.readouterr().out
     assert "No mean where a run is missing or failed: ln_tuning: boolq@mini, seed 2." in printed
+
+
+def test_a_demo_that_is_stopped_ends_soon_and_keeps_its_last_step(tmp_path):
+    command = [sys.executable, "-m", "peftbench", "demo", "--output", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    validated = 0.0
+    while process.poll() is None and not validated:  # the first validation is far from the last step of a job
+        time.sleep(0.2)
+        validated = max((file.stat().st_mtime for file in tmp_path.rglob("curve.jsonl")), default=0.0)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    try:
+        _, told = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, told
+    assert "the same command goes on from there" in told.splitlines()[-1]
+    steps = {int(folder.name.removeprefix("step-")) for folder in tmp_path.rglob("step-*")}
+    assert any(step % 58 for step in steps), f"only validations were kept: {steps}"
