@@ -62,15 +62,15 @@ def load_run_config(
         if "model" in other.values and "model" not in source.values:
             raise ConfigError(f"{source.name} and {other.name} are swapped; give the training file first")
         _graft(source, other, "evaluation")
-    _apply(source, settings, overrides)
-    return _checked(RunConfig, source)
+    apply_settings(source, settings, overrides)
+    return checked(RunConfig, source)
 
 
 def load_evaluation_config(evaluation: Path, settings: Sequence[str] = (), **overrides: Any) -> EvaluationConfig:
     """The configuration of an evaluation alone; raises `ConfigError` with every problem."""
     source = read_yaml(evaluation)
-    _apply(source, settings, overrides)
-    return _checked(EvaluationConfig, source)
+    apply_settings(source, settings, overrides)
+    return checked(EvaluationConfig, source)
 
 
 def shipped(name: str) -> Path:
@@ -85,14 +85,14 @@ def run_config(values: Mapping[str, Any] | RunConfig) -> RunConfig:
         source = Source("config", values.model_dump(mode="json"))
     else:
         source = Source("config", dict(values))
-    return _checked(RunConfig, source)
+    return checked(RunConfig, source)
 
 
 def checked_settings(spec: MethodSpec, settings: Sequence[str]) -> Frozen:
     """The settings of a method with `key=value` changes; raises `ConfigError` with every problem."""
     source = Source("--set")
-    _apply(source, settings, {})
-    return _checked(spec.settings, source)
+    apply_settings(source, settings, {})
+    return checked(spec.settings, source)
 
 
 def read_yaml(file: Path) -> Source:
@@ -208,7 +208,8 @@ def _graft(source: Source, other: Source, key: str) -> None:
     source.places[(key,)] = other.name
 
 
-def _apply(source: Source, settings: Sequence[str], overrides: Mapping[str, Any]) -> None:
+def apply_settings(source: Source, settings: Sequence[str], overrides: Mapping[str, Any]) -> None:
+    """Put `key=value` settings and dotted keyword overrides over what the file says."""
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
@@ -258,7 +259,8 @@ def _put(source: Source, path: tuple[str, ...], value: Any, place: str) -> None:
     source.places |= {path[:end]: place for end in range(1, len(path) + 1) if path[:end] not in source.places}
 
 
-def _checked(model: type[M], source: Source) -> M:
+def checked(model: type[M], source: Source) -> M:
+    """Plain data as a checked model; raises `ConfigError` with every problem, each with its place."""
     if model is RunConfig:
         _choose_learning_rate(source)
     problems = list(source.problems)

@@ -60,6 +60,36 @@ def eval_id(train: str, *, test_sha256: str, max_new_tokens: int) -> str:
     )
 
 
+def cell_id(config: RunConfig, *, dataset: DatasetSpec, method: MethodSpec) -> str:
+    """Id of what is asked for, 12 hexadecimal digits, before rows or weights are seen.
+
+    Two configurations with the same id ask for the same number; a record's own configuration has it too, so that
+    finished cells are found without reading a row. A model is known by the last part of its name and its commit,
+    so that records of several machines meet. The base model has neither seed nor training.
+    """
+    evaluation = config.evaluation.model_dump(mode="json", include={"test_rows", "max_new_tokens"})
+    asked: dict[str, Any] = {
+        "version": IDENTITY_VERSION,
+        "model": [config.model.rstrip("/").split("/")[-1], config.model_revision],
+        "dtype": config.dtype,
+        "dataset": [dataset.name, dataset.version],
+        "protocol": config.protocol,
+        "method": [method.name, method.version],
+        "allow_partial": config.data.allow_partial,
+        "evaluation": {name: value for name, value in evaluation.items() if value is not None},
+    }
+    if config.evaluation.test_rows is not None or method.build:
+        asked["split_seed"] = config.data.split_seed
+    training = config.training.model_dump(mode="json", exclude_defaults=True)
+    if method.build is None:
+        return content_id({**asked, "max_tokens": training.get("max_tokens")})
+    if config.engine.shared_prefix == "always":
+        training["shared_prefix"] = "always"
+    settings = config.method.without_defaults(method).settings
+    asked |= {"settings": settings, "seed": config.seed, "training": training, "rows": config.data.train_rows}
+    return content_id(asked)
+
+
 def content_id(value: Any) -> str:
     """The first 12 hexadecimal digits of the SHA-256 of canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,390 @@
+"""A grid: one file that asks for many runs, and the cells that it comes to. Pure; nothing is loaded or run.
+
+    name: example
+    models: [peftbench-tiny]
+    methods: [base, ia3, {name: lora, alpha: 32, each: {rank: [8, 16]}}]
+    datasets: [rte, cb]
+    seeds: [42, 123]
+    train_rows: [64, 256, null]           # null takes all rows
+    protocols: [corrected]
+    run: {training: {epochs: 5}}          # everything else of configs/train.yaml; evaluation: that of eval.yaml
+    exclude: [{methods: base, datasets: cb}]
+    overrides: [{methods: ia3, set: {training: {learning_rate: 1e-3}}}]
+
+The order of cells is that of the file, datasets before methods before seeds. What a cell asks for has an id, so
+that adding a method or a seed later adds cells and changes none.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from peftbench.config import Source, apply_settings, checked, read_yaml, shipped
+from peftbench.datasets.catalog import get_dataset, under_protocol
+from peftbench.errors import ConfigError, UnknownName, suggestion
+from peftbench.identity import cell_id
+from peftbench.methods.specs import methods
+from peftbench.records import Commit, Name, RunConfig, RunResult
+from peftbench.schema import Frozen, Protocol
+
+MOST_CELLS = 1_000_000
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple) or value is None else [value]
+
+
+class ModelEntry(Frozen):
+    """A model of a grid: its folder, or its hub id with the commit."""
+
+    model: Name
+    model_revision: Commit | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: object) -> object:
+        return {"model": value} if isinstance(value, str) else value
+
+
+class MethodEntry(Frozen):
+    """A method of a grid: its settings, and under `each` those of which every value makes a cell."""
+
+    name: str
+    settings: dict[str, Any] = {}
+    each: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short_forms(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and "settings" not in value:
+            own = {key: item for key, item in value.items() if key in ("name", "each")}
+            return {**own, "settings": {key: item for key, item in value.items() if key not in own}}
+        return value
+
+    def choices(self) -> Iterator[dict[str, Any]]:
+        """The settings of each cell: every combination of the values under `each`."""
+        for values in itertools.product(*self.each.values()):
+            yield {**self.settings, **dict(zip(self.each, values, strict=True))}
+
+
+Axis = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
+Numbers = Annotated[tuple[int, ...] | None, BeforeValidator(_listed)]
+
+
+class Selection(Frozen):
+    """Cells that have one of the values in every axis that is named; one value may stand without brackets."""
+
+    models: Axis = None
+    methods: Axis = None
+    datasets: Axis = None
+    seeds: Numbers = None
+    protocols: Axis = None
+    train_rows: Numbers = None
+
+    def holds(self, config: Mapping[str, Any]) -> bool:
+        """Whether a cell with these values is among them."""
+        return all(
+            wanted is None or config[axis] in wanted
+            for axis, wanted in ((name, getattr(self, name)) for name in _AXES)
+        )
+
+
+_AXES = ("models", "methods", "datasets", "seeds", "protocols", "train_rows")
+
+
+class Override(Selection):
+    """Settings of a run that hold for a selection of cells."""
+
+    set: dict[str, Any]
+    """Keys as under `run`."""
+
+
+class Grid(Frozen):
+    """What a grid file says."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    """Name of the grid; its runs go to runs/<name> unless run.output says otherwise."""
+    models: Annotated[tuple[ModelEntry, ...], Field(min_length=1)]
+    """Model folders or hub ids; a hub id with its commit as {model: owner/name, model_revision: <commit>}."""
+    methods: Annotated[tuple[MethodEntry, ...], Field(min_length=1)]
+    """Methods, base among them if it is to be compared with."""
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Datasets by name."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (42,)
+    """One cell each for methods that train; the base model has no seed."""
+    protocols: Annotated[tuple[Protocol, ...], Field(min_length=1)] = ("corrected",)
+    train_rows: Annotated[tuple[Annotated[int, Field(ge=2)] | None, ...], Field(min_length=1)] = (None,)
+    """Limits of training rows, validation included; null takes all, as does a limit that a dataset is below."""
+    run: dict[str, Any] = {}
+    """Everything else of a run, as in configs/train.yaml, and under `evaluation` as in configs/eval.yaml."""
+    exclude: tuple[Selection, ...] = ()
+    """Cells that are left out."""
+    overrides: tuple[Override, ...] = ()
+    """Settings for some cells; a later one wins."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that a grid asks for."""
+
+    id: str
+    config: RunConfig
+
+    def __str__(self) -> str:
+        """Name for tables and messages."""
+        config = self.config
+        rows = "" if config.data.train_rows is None else f", {config.data.train_rows} rows"
+        protocol = "" if config.protocol == "corrected" else f", {config.protocol}"
+        seed = "" if methods.get(config.method.name).build is None else f", seed {config.seed}"
+        return f"{config.method} on {config.dataset}{rows}{protocol}{seed}"
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What cells have in common that one process should do one after another: a base model and its rows."""
+        config = self.config
+        return config.model, config.model_revision, config.dtype, config.dataset, config.protocol, config.data
+
+
+def load_grid(file: Path, settings: Sequence[str] = (), **overrides: Any) -> tuple[Grid, list[Cell]]:
+    """A grid file and its cells. `file` is a path, or the name of a grid that is shipped, such as `paper`.
+
+    Raises `ConfigError` with every problem of the grid and of all its cells, each with its place in the file.
+    """
+    if not file.exists() and file.suffix == "" and len(file.parts) == 1:
+        known = shipped_grids()
+        if file.name not in known:
+            raise UnknownName("grid", file.name, known, f"no file {file.name!r} is here, and ")
+        file = known[file.name]
+    source = read_yaml(file)
+    for key in ("model", "dataset", "method"):
+        if key in source.values and f"{key}s" not in source.values:
+            raise ConfigError(
+                f"{source.place((key,))}: {file.name} describes one run, not a grid, which has models, methods and "
+                "datasets; see configs/grids"
+            )
+    apply_settings(source, settings, overrides)
+    grid = checked(Grid, source)
+    return grid, expand(grid, source)
+
+
+def is_grid(file: Path) -> bool:
+    """Whether a file describes a grid and not one run; also for the name of a grid that is shipped."""
+    if not file.exists():
+        return file.suffix == "" and len(file.parts) == 1
+    values = read_yaml(file).values
+    return "models" in values or "methods" in values or "datasets" in values
+
+
+def shipped_grids() -> dict[str, Path]:
+    """Grid files that come with the package, by name."""
+    return {file.stem: file for file in sorted(shipped("grids").glob("*.yaml"))}
+
+
+def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
+    """The cells of a grid in their order, each once; `source` knows where in a file things stand.
+
+    Raises `ConfigError` with every problem: names that are not known, settings that a method does not have, two
+    models of one name, an exclusion or override that meets no cell, no cell at all.
+    """
+    source = source or Source(grid.name, grid.model_dump(mode="json"))
+    problems = list(_problems_of_axes(grid, source))
+    met: set[tuple[str, int]] = set()
+    cells: dict[str, Cell] = {}
+    for wanted in _combinations(grid, source):
+        excluded = [number for number, each in enumerate(grid.exclude) if each.holds(wanted.axes)]
+        met.update(("exclude", number) for number in excluded)
+        if excluded:
+            continue
+        for number, override in enumerate(grid.overrides):
+            if override.holds(wanted.axes):
+                met.add(("overrides", number))
+                wanted.put(override.set, source, "overrides", number, "set")
+        try:
+            config = checked(RunConfig, wanted.source)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        method, dataset = methods.get(config.method.name), get_dataset(config.dataset)
+        cell = Cell(cell_id(config, dataset=dataset, method=method), config)
+        cells.setdefault(cell.id, cell)
+        if len(cells) > MOST_CELLS:
+            raise ConfigError(f"{source.name}: more than {MOST_CELLS:,} cells; make several grids of it")
+    if not problems:
+        problems += [
+            f"{source.place((kind, number))}: {kind}.{number} meets no cell; mend its names or remove it"
+            for kind, rules in (("exclude", grid.exclude), ("overrides", grid.overrides))
+            for number in range(len(rules))
+            if (kind, number) not in met
+        ]
+    if not problems and not cells:
+        problems.append(f"{source.place(('exclude',))}: everything is excluded, so that no cell is left")
+    if problems:
+        raise ConfigError(dict.fromkeys(problems))
+    return list(cells.values())
+
+
+def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
+    """The part `i/n` of the cells, counted from 1; groups that share a base and rows stay together by method.
+
+    Raises `ConfigError` if `text` is not of that form.
+    """
+    if text is None:
+        return list(cells)
+    number, _, count = text.partition("/")
+    if not (number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()) or not (
+        1 <= int(number) <= int(count)
+    ):
+        raise ConfigError(f"--shard is {text!r}, expected i/n with i from 1 to n, such as 1/4")
+    groups: dict[object, int] = {}
+    for cell in cells:
+        groups.setdefault((cell.group, cell.config.method.name), len(groups))
+    return [cell for cell in cells if groups[cell.group, cell.config.method.name] % int(count) == int(number) - 1]
+
+
+def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, RunResult]:
+    """Id of a cell to the record that answers it; a failed record only where there is no other.
+
+    A cell whose precision is left to the machine (`dtype: auto`) is answered by a record of any.
+    """
+    found: dict[str, RunResult] = {}
+    for result in results:
+        if result.evaluation is None and result.status == "done":
+            continue
+        try:
+            method, dataset = methods.get(result.config.method.name), get_dataset(result.config.dataset)
+        except UnknownName:
+            continue  # made with a plug-in that is not here
+        for config in (result.config, result.config.model_copy(update={"dtype": "auto"})):
+            id_ = cell_id(config, dataset=dataset, method=method)
+            if id_ not in found or found[id_].status == "failed":
+                found[id_] = result
+    return {cell.id: found[cell.id] for cell in cells if cell.id in found}
+
+
+# ------------------------------------------------------------------------------------------------- one cell
+
+
+class _Wanted:
+    """The configuration of one cell as it comes together, with the place of each key in the grid file."""
+
+    def __init__(self, axes: dict[str, Any], name: str) -> None:
+        self.axes = axes
+        self.source = Source(name)
+
+    def put(self, values: Mapping[str, Any], grid: Source | None = None, *below: str | int) -> None:
+        """Put settings over what is there, key by key; in the grid's file they stand under `below`."""
+        self._merge(self.source.values, values)
+        depth = len(below)
+        if grid is not None:
+            self.source.places |= {p[depth:]: place for p, place in grid.places.items() if p[:depth] == below}
+
+    def _merge(self, into: dict[str, Any], values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            if isinstance(value, Mapping):
+                inner = into.get(key)
+                into[key] = dict(inner) if isinstance(inner, Mapping) else {}
+                self._merge(into[key], value)
+            else:
+                into[key] = value
+
+
+def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
+    chosen = [
+        (number, entry.name, settings)
+        for number, entry in enumerate(grid.methods)
+        for settings in (entry.choices() if entry.name in methods else [entry.settings])
+    ]
+    for (m, model), protocol, (d, dataset), limit, (k, method, settings) in itertools.product(
+        enumerate(grid.models), grid.protocols, enumerate(grid.datasets), grid.train_rows, chosen
+    ):
+        trains = method not in methods or methods.get(method).build is not None
+        rows = _rows(dataset, protocol, limit) if trains else None
+        for s, seed in enumerate(grid.seeds if trains else grid.seeds[:1]):
+            axes = dict(zip(_AXES, (model.model, method, dataset, seed, protocol, rows), strict=True))
+            wanted = _Wanted(axes, source.name)
+            wanted.put({"output": f"runs/{grid.name}"})
+            wanted.put(grid.run, source, "run")
+            own = {
+                **model.model_dump(),
+                "protocol": protocol,
+                "dataset": dataset,
+                "method": {"name": method, "settings": settings},
+                "seed": seed,
+                "data": {"train_rows": rows},
+            }
+            wanted.put(own)
+            wanted.source.places |= _places_of_axes(source, m, d, k, s)
+            yield wanted
+
+
+def _places_of_axes(
+    source: Source, model: int, dataset: int, method: int, seed: int
+) -> dict[tuple[str | int, ...], str]:
+    places: dict[tuple[str | int, ...], str] = {
+        ("model",): source.place(("models", model)),
+        ("model_revision",): source.place(("models", model)),
+        ("dataset",): source.place(("datasets", dataset)),
+        ("method", "name"): source.place(("methods", method)),
+        ("seed",): source.place(("seeds", seed)),
+        ("data", "train_rows"): source.place(("train_rows",)),
+    }
+    below = ("methods", method)
+    for path, place in source.places.items():
+        rest = path[2:]
+        if path[:2] == below and rest and rest[0] != "name":
+            inner = rest[1:] if rest[0] in ("settings", "each") else rest
+            places[("method", "settings", *inner)] = place
+    return places
+
+
+def _rows(dataset: str, protocol: Protocol, limit: int | None) -> int | None:
+    """A limit of training rows, None where the dataset has no more than that."""
+    try:
+        spec = under_protocol(get_dataset(dataset), protocol)
+    except UnknownName:
+        return limit  # told with the cell
+    return limit if limit is not None and limit < spec.counts.train else None
+
+
+def _problems_of_axes(grid: Grid, source: Source) -> Iterator[str]:
+    for key in grid.run:
+        if key in RunConfig.model_fields and (axis := _AXIS_OF.get(key)):
+            yield f"{source.place(('run', key))}: run.{key} is set by the grid's {axis!r}; write it there"
+    if isinstance(data := grid.run.get("data"), Mapping) and "train_rows" in data:
+        place = source.place(("run", "data", "train_rows"))
+        yield f"{place}: run.data.train_rows is set by the grid's 'train_rows'; write it there"
+    names: dict[tuple[str, str | None], str] = {}
+    for number, entry in enumerate(grid.models):
+        name = entry.model.rstrip("/").split("/")[-1]
+        if names.setdefault((name, entry.model_revision), entry.model) != entry.model:
+            place = source.place(("models", number))
+            yield f"{place}: two models are called {name!r}, and records could not tell them apart; rename one"
+    named: dict[str, list[str]] = {
+        "models": [entry.model for entry in grid.models],
+        "methods": [entry.name for entry in grid.methods],
+        "datasets": list(grid.datasets),
+        "protocols": [*grid.protocols],
+    }
+    for kind, rules in (("exclude", grid.exclude), ("overrides", grid.overrides)):
+        for number, rule in enumerate(rules):
+            for axis, known in named.items():
+                for value in getattr(rule, axis) or ():
+                    if value not in known:
+                        place = source.place((kind, number, axis))
+                        yield f"{place}: {value!r} is not among the grid's {axis}{suggestion(value, known)}"
+
+
+_AXIS_OF = {
+    "model": "models",
+    "model_revision": "models",
+    "dataset": "datasets",
+    "method": "methods",
+    "seed": "seeds",
+    "protocol": "protocols",
+}
