@@ -9,13 +9,13 @@ absent; parts are measured as they are and called so.
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from peftbench.datasets import dataset_names, get_dataset, load_dataset
+from peftbench.datasets.lengths import measured
 from peftbench.errors import DataError
-from peftbench.schema import DatasetSpec, Example, LengthQuantiles, Lengths
+from peftbench.schema import DatasetSpec, LengthQuantiles, Lengths
 
 
 def measure(spec: DatasetSpec, directory: Path) -> Lengths:
@@ -26,19 +26,8 @@ def measure(spec: DatasetSpec, directory: Path) -> Lengths:
     except DataError:
         role = "test"
         data = load_dataset(spec, data_dir=directory, allow_partial=True, splits=["test"])
-    examples: Sequence[Example] = (*data.train, *data.validation, *data.test)
-    return Lengths(
-        prompt_characters=_quantiles([len(example.prompt.text()) for example in examples]),
-        target_characters=_quantiles([len(example.target) for example in examples]),
-        measured_rows=len(examples),
-        measured_on=f"{data.spec.splits[role]}, {'a part' if data.facts.partial else 'whole'}",
-    )
-
-
-def _quantiles(lengths: list[int]) -> LengthQuantiles:
-    ordered = sorted(lengths)
-    rank = -(-95 * len(ordered) // 100)  # nearest rank, rounded up
-    return LengthQuantiles(median=ordered[(len(ordered) - 1) // 2], p95=ordered[rank - 1], longest=ordered[-1])
+    examples = (*data.train, *data.validation, *data.test)
+    return measured(examples, f"{data.spec.splits[role]}, {'a part' if data.facts.partial else 'whole'}")
 
 
 def _block(lengths: Lengths) -> str:

@@ -33,6 +33,7 @@ DataDir = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device, such as cpu or cuda:1.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on under another number of threads.")]
+Shard = Annotated[str | None, typer.Option(metavar="I/N", help="Only part I of N of the cells.")]
 TrainFile = Annotated[Path, typer.Argument(metavar="TRAIN.yaml", help="Training configuration.")]
 
 
@@ -253,6 +254,33 @@ def profile(
 
         title, headings, rows = found.table()
         print_table(title, headings, rows, right=headings[1:])
+
+
+@app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Grid file, shipped grid, or TRAIN.yaml.")],
+    settings: Settings = None,
+    device: Annotated[str | None, typer.Option(help="Plan for this device, such as a100-40.")] = None,
+    data_dir: DataDir = None,
+    shard: Shard = None,
+    price: Annotated[float | None, typer.Option(help="Money for an hour of the device.")] = None,
+    carbon: Annotated[float | None, typer.Option(help="Kilograms of CO2 for a kWh where it runs.")] = None,
+    online: Annotated[bool, typer.Option("--online", help="Ask the hub for access, commits and columns.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="A row for each cell.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a grid or a run will cost, what is done of it, and what in it cannot be; runs nothing."""
+    with reported():
+        from peftbench.planning import plan_file, print_plan, totals
+
+        found = plan_file(file, settings or (), device=device, data_dir=data_dir, part=shard, online=online)
+        whole = totals(found, price=price, carbon=carbon)
+        if as_json:
+            print_json({**found.model_dump(mode="json"), "totals": whole.model_dump(mode="json")})
+        else:
+            print_plan(found, whole, every_cell=cells)
+        if found.count("impossible"):
+            raise SystemExit(2)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from peftbench.observer import Observer
 if TYPE_CHECKING:  # a list is shown at once, without what it does not need
     from rich.progress import Progress, TaskID
 
+    from peftbench.efficiency.cost import Range
     from peftbench.records import CurvePoint
 
 EVENT_SECONDS = 10.0
@@ -43,6 +44,45 @@ def flat(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(flat(item) for item in value) or "none"
     return str(value)
+
+
+def flops_text(value: int | None) -> str | None:
+    """Floating-point operations with their unit."""
+    units = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"))
+    return None if value is None else _scaled(value, "FLOP", units, 3)
+
+
+def bytes_text(value: int | None) -> str | None:
+    """Bytes with their unit; a gigabyte is 1e9."""
+    return None if value is None else _scaled(value, "bytes", ((1e9, "GB"), (1e6, "MB")), 2)
+
+
+def seconds_text(value: "float | Range | None") -> str | None:
+    """A time, or the range of one, with its unit."""
+    if value is None:
+        return None
+    if not isinstance(value, float | int):
+        return f"{seconds_text(value.low)} to {seconds_text(value.high)}"
+    if value < 1:
+        return f"{value * 1e3:.3g} ms"
+    return (
+        f"{value:.3g} s" if value < 120 else f"{value / 60:.3g} min" if value < 7200 else f"{value / 3600:,.4g} h"
+    )
+
+
+def kwh_text(joules: "Range | None") -> str | None:
+    """The range of an energy in kilowatt-hours."""
+    if joules is None:
+        return None
+    low, high = (each / 3.6e6 for each in (joules.low, joules.high))
+    return f"{low:,.3g} to {high:,.3g} kWh" if high >= 0.1 else f"{low * 1e3:.3g} to {high * 1e3:.3g} Wh"
+
+
+def _scaled(value: int, unit: str, units: Sequence[tuple[float, str]], digits: int) -> str:
+    for size, name in units:
+        if value >= size:
+            return f"{value / size:,.{digits}f} {name}"
+    return f"{value:,} {unit}"
 
 
 def print_table(

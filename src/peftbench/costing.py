@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from peftbench.config import checked_settings
-from peftbench.efficiency.cost import Engine, Measured, Prediction, Range
+from peftbench.console import bytes_text, flops_text, seconds_text
+from peftbench.efficiency.cost import Engine, Measured, Prediction
 from peftbench.efficiency.devices import Device, StepCost, device_called, find_device, roofline
 from peftbench.errors import ConfigError, UnknownName
 from peftbench.methods.specs import methods
@@ -59,18 +60,18 @@ class Profile:
             ("trainable parameters", f"{p.trainable_params:,}", f"{m.trainable_params:,}" if m else None),
             ("parameters stored", f"{p.adapter_params:,}", None),
             ("parameters added at inference", f"{p.inference_params:,}", None),
-            ("adapter", _bytes(p.adapter_bytes), _bytes(m.adapter_bytes) if m else None),
-            (f"{forward}, base", _flops(p.base_forward_flops), None),
-            (f"{forward}, attached", _flops(p.forward_flops), None),
-            (f"{forward}, merged", _flops(p.merged_forward_flops), None),
-            ("training step", _flops(p.step.matmul_flops if p.step else None), None),
-            ("generated token", _flops(p.token.matmul_flops), None),
+            ("adapter", bytes_text(p.adapter_bytes), bytes_text(m.adapter_bytes) if m else None),
+            (f"{forward}, base", flops_text(p.base_forward_flops), None),
+            (f"{forward}, attached", flops_text(p.forward_flops), None),
+            (f"{forward}, merged", flops_text(p.merged_forward_flops), None),
+            ("training step", flops_text(p.step.matmul_flops if p.step else None), None),
+            ("generated token", flops_text(p.token.matmul_flops), None),
             (
                 "peak memory of training",
-                _bytes(p.peak_train_memory_bytes),
-                _bytes(m.peak_train_memory_bytes) if m else None,
+                bytes_text(p.peak_train_memory_bytes),
+                bytes_text(m.peak_train_memory_bytes) if m else None,
             ),
-            *((f"  {kind}", _bytes(size), None) for kind, size in (p.peak_train_memory or {}).items()),
+            *((f"  {kind}", bytes_text(size), None) for kind, size in (p.peak_train_memory or {}).items()),
         ]
         times = [
             (f"training step{on}", "step_seconds"),
@@ -80,7 +81,8 @@ class Profile:
             ("next token, merged", "merged_next_token_seconds"),
         ]
         rows += [
-            (what, _seconds(getattr(c, name, None)), _seconds(getattr(m, name, None))) for what, name in times
+            (what, seconds_text(getattr(c, name, None)), seconds_text(getattr(m, name, None)))
+            for what, name in times
         ]
         joules, taken = (c.step_joules if c else None), (m.step_joules if m else None)
         rows.append(
@@ -158,29 +160,3 @@ def profile(
 
 def _basis(device: Device) -> str:
     return "calibrated" if device.calibration is not None else "by its data sheet"
-
-
-def _flops(value: int | None) -> str | None:
-    if value is None:
-        return None
-    for size, unit in ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP")):
-        if value >= size:
-            return f"{value / size:,.3f} {unit}"
-    return f"{value:,} FLOP"
-
-
-def _bytes(value: int | None) -> str | None:
-    if value is None:
-        return None
-    for size, unit in ((1e9, "GB"), (1e6, "MB")):
-        if value >= size:
-            return f"{value / size:,.2f} {unit}"
-    return f"{value:,} bytes"
-
-
-def _seconds(value: float | Range | None) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, Range):
-        return f"{_seconds(value.low)} to {_seconds(value.high)}"
-    return f"{value:.3g} s" if value >= 1 else f"{value * 1e3:.3g} ms"

@@ -11,7 +11,7 @@
     exclude: [{methods: base, datasets: cb}]
     overrides: [{methods: ia3, set: {training: {learning_rate: 1e-3}}}]
 
-The order of cells is that of the file, datasets before methods before seeds. What a cell asks for has an id, so
+Cells come in the order of the file, datasets before methods before seeds. What a cell asks for has an id, so
 that adding a method or a seed later adds cells and changes none.
 """
 
@@ -165,8 +165,8 @@ def load_grid(file: Path, settings: Sequence[str] = (), **overrides: Any) -> tup
     for key in ("model", "dataset", "method"):
         if key in source.values and f"{key}s" not in source.values:
             raise ConfigError(
-                f"{source.place((key,))}: {file.name} describes one run, not a grid, which has models, methods and "
-                "datasets; see configs/grids"
+                f"{source.place((key,))}: {file.name} describes one run, not a grid, which has models, methods "
+                "and datasets; see configs/grids"
             )
     apply_settings(source, settings, overrides)
     grid = checked(Grid, source)
@@ -230,7 +230,7 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
 
 
 def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
-    """The part `i/n` of the cells, counted from 1; groups that share a base and rows stay together by method.
+    """The part `i/n` of the cells, counted from 1; the seeds of a method on a dataset stay together.
 
     Raises `ConfigError` if `text` is not of that form.
     """
@@ -241,10 +241,14 @@ def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
         1 <= int(number) <= int(count)
     ):
         raise ConfigError(f"--shard is {text!r}, expected i/n with i from 1 to n, such as 1/4")
-    groups: dict[object, int] = {}
-    for cell in cells:
-        groups.setdefault((cell.group, cell.config.method.name), len(groups))
-    return [cell for cell in cells if groups[cell.group, cell.config.method.name] % int(count) == int(number) - 1]
+    # Along the diagonal of datasets and methods, so that every part has some of each.
+    rows = {group: index for index, group in enumerate(dict.fromkeys(cell.group for cell in cells))}
+    names = {name: index for index, name in enumerate(dict.fromkeys(cell.config.method.name for cell in cells))}
+    return [
+        cell
+        for cell in cells
+        if (rows[cell.group] + names[cell.config.method.name]) % int(count) == int(number) - 1
+    ]
 
 
 def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, RunResult]:

@@ -172,26 +172,35 @@ def find_run(path: Path) -> RunFolder:
     raise DataError(f"{str(path)!r} {what}; give a folder such as runs/<model>/<method>/<dataset>/seed42-<id>")
 
 
-def stored_results(folder: Path) -> list[RunResult]:
+def stored_results(folder: Path, problems: list[str] | None = None) -> list[RunResult]:
     """What was finished below a folder, one result for each evaluation, in the order of paths.
 
-    A training without an evaluation is a result without one. Raises `DataError` where the folder is not there or a
-    record cannot be understood.
+    A training without an evaluation is a result without one. Raises `DataError` where the folder is not there, and
+    where a record cannot be understood unless `problems` is given, which then takes the sentence.
     """
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is not a folder; give one that holds runs, such as runs")
     results = []
     for described in sorted(folder.rglob("config.json")):
-        if described.parent.name in ("adapter", "checkpoint") or "train_id" not in _json(described):
-            continue
-        run = RunFolder(described.parent)
-        trained, path = run.train_record(), str(run.path)
-        done = [read_record(EvalRecord, each / "result.json") for each in sorted(run.path.glob("eval-*"))]
-        found = [each for each in done if each is not None]
-        results += [RunResult(folder=path, config=each.config, train=trained, evaluation=each) for each in found]
-        if not found and trained is not None:
-            results.append(RunResult(folder=path, config=trained.config, train=trained, evaluation=None))
+        try:
+            results += _results_of(described)
+        except DataError as error:
+            if problems is None:
+                raise
+            problems.append(str(error))
     return results
+
+
+def _results_of(described: Path) -> list[RunResult]:
+    if described.parent.name in ("adapter", "checkpoint") or "train_id" not in _json(described):
+        return []
+    run = RunFolder(described.parent)
+    trained, path = run.train_record(), str(run.path)
+    done = [read_record(EvalRecord, each / "result.json") for each in sorted(run.path.glob("eval-*"))]
+    found = [each for each in done if each is not None]
+    if not found and trained is not None:
+        return [RunResult(folder=path, config=trained.config, train=trained, evaluation=None)]
+    return [RunResult(folder=path, config=each.config, train=trained, evaluation=each) for each in found]
 
 
 def read_record(model: type[M], file: Path) -> M | None:

@@ -6,13 +6,15 @@ something goes wrong. Nothing is uploaded and no file of a repository is ever ru
 """
 
 import errno
+import gzip
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from peftbench.datasets.files import sha256_of
+from peftbench.datasets.files import format_of, sha256_of
 from peftbench.datasets.lock import read_lock, update_lock
 from peftbench.errors import DataError
 from peftbench.schema import HubSource
@@ -32,6 +34,28 @@ def fetch(source: HubSource, split: str) -> tuple[str, list[HubFile]]:
 
     Raises `DataError`, in one sentence, for every way in which that can fail.
     """
+    revision, names = _located(source, split)
+    return revision, [_verified(source, revision, name) for name in names]
+
+
+def remote_columns(source: HubSource, split: str) -> set[str]:
+    """Columns of the first file of a split, by its head alone; raises `DataError` as `fetch` does."""
+    revision, names = _located(source, split)
+    from huggingface_hub import HfFileSystem
+    from pyarrow import parquet
+
+    with _in_words(source, names[0], revision):
+        path = f"datasets/{source.repository}@{revision}/{names[0]}"
+        with HfFileSystem(use_listings_cache=False).open(path, "rb", block_size=1 << 20) as file:
+            if (source.format or format_of(names[0])) == "parquet":
+                return set(parquet.ParquetFile(file).schema_arrow.names)
+            head = gzip.GzipFile(fileobj=file) if names[0].endswith(".gz") else file
+            first = json.loads(head.readline() or b"{}")
+            return set(first) if isinstance(first, dict) else set()
+
+
+def _located(source: HubSource, split: str) -> tuple[str, list[str]]:
+    """The commit and the names of a split's files."""
     if split not in source.files:
         raise DataError(
             f"split {split!r} has no files in {source.repository}, expected one of {', '.join(source.files)}; "
@@ -45,8 +69,7 @@ def fetch(source: HubSource, split: str) -> tuple[str, list[HubFile]]:
             "run pip install 'peftbench[train]', or give --data-dir"
         ) from error
     revision = source.revision or _first_revision(source)
-    names = [name for pattern in source.files[split] for name in _names(source, revision, pattern)]
-    return revision, [_verified(source, revision, name) for name in names]
+    return revision, [name for pattern in source.files[split] for name in _names(source, revision, pattern)]
 
 
 def _first_revision(source: HubSource) -> str:

@@ -110,6 +110,15 @@ class StepCost(Frozen):
     fits: bool | None
     """Whether the peak and what a GPU needs beside it are within its memory; None where either is not known."""
 
+    def toward(self, other: "StepCost", share: float) -> "StepCost":
+        """What lies between this cost and another of the same kind, at a share from 0 to 1 of the way."""
+        changed = {}
+        for name in type(self).model_fields:
+            near, far = getattr(self, name), getattr(other, name)
+            if isinstance(near, Range) and isinstance(far, Range):
+                changed[name] = near.times(1 - share).plus(far.times(share))
+        return self.model_copy(update=changed)
+
 
 class RunCost(Frozen):
     """Time and energy of a whole run."""

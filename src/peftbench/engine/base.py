@@ -6,11 +6,12 @@ A series of runs over one model loads it once. Two models at a time are never ke
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
-from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, model_label
+from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, located, model_label
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.tokens import ChatFormat, Encoded, chat_format, encode
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.records import ModelFacts
 from peftbench.schema import Example
 
@@ -51,6 +52,26 @@ class Base:
 def load_base(path: str, revision: str | None, where: Where) -> Base:
     """The base model of a folder, or of a hub id at a commit; raises `ConfigError` and `DataError`."""
     return _load(path, revision, where, fingerprint(path, revision))
+
+
+def text_density(path: str, text: str) -> tuple[float, int] | None:
+    """Characters of `text` a token, and tokens of the chat header, by the tokenizer in a model's folder.
+
+    None where the model is not in a folder here, or its tokenizer cannot be used.
+    """
+    try:
+        chat = _chat(path)
+    except PeftBenchError:
+        return None
+    if chat is None or not text:
+        return None
+    header = len(chat.prompt_ids(""))
+    return len(text) / max(1, len(chat.prompt_ids(text)) - header), header
+
+
+@lru_cache(maxsize=4)
+def _chat(path: str) -> ChatFormat | None:
+    return chat_format(load_tokenizer(path, None)) if Path(located(path)).is_dir() else None
 
 
 @lru_cache(maxsize=1)

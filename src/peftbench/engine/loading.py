@@ -206,6 +206,23 @@ def check_name(path: str, revision: str | None) -> None:
         )
 
 
+def check_access(path: str, revision: str) -> None:
+    """Ask the hub whether a model is there at a commit and may be read; raises `DataError` or `ConfigError`."""
+    from huggingface_hub import HfApi
+
+    with explained(path):
+        hub = HfApi(library_name="peftbench")
+        hub.model_info(path, revision=revision)
+        hub.auth_check(path)
+
+
+def in_cache(path: str, revision: str | None) -> bool:
+    """Whether the configuration of a hub model was fetched before."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(path, "config.json", revision=revision), str)
+
+
 @contextmanager
 def explained(path: str) -> Iterator[None]:
     """Turn the loader's errors into one sentence that says what to do."""
