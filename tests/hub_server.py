@@ -126,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
                 "tags": [],
                 "siblings": [{"rfilename": path} for path in files],
             }
+        elif what == "auth-check":
+            facts = {}
         elif what == "tree":
             facts = _tree(files, "/".join(parts[4:]))
         elif what == "paths-info":

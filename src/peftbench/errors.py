@@ -38,7 +38,9 @@ def suggestion(given: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'x'?` for the nearest known names, else the list of them."""
     names = sorted(known)
     lowered = {name.lower(): name for name in names}
-    near = [lowered[match] for match in get_close_matches(given.lower(), lowered, n=2, cutoff=0.6)]
+    begun = [name for name in lowered if given and name.startswith(given.lower())]
+    alike = get_close_matches(given.lower(), lowered, n=2, cutoff=0.6)
+    near = [lowered[match] for match in dict.fromkeys([*begun, *alike])][:2]
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
     return f"; known are {', '.join(names)}" if names else "; none is known here"

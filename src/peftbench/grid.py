@@ -35,7 +35,7 @@ MOST_CELLS = 1_000_000
 
 
 def _listed(value: object) -> object:
-    return value if isinstance(value, list | tuple) or value is None else [value]
+    return tuple(value) if isinstance(value, list) else value if value is None else (value,)
 
 
 class ModelEntry(Frozen):
@@ -55,7 +55,7 @@ class MethodEntry(Frozen):
 
     name: str
     settings: dict[str, Any] = {}
-    each: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = {}
+    each: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1)]] = {}
 
     @model_validator(mode="before")
     @classmethod

@@ -35,15 +35,20 @@ def rows(count, start=0):
     return found
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """A folder with a model, a mirror with a small `rte`, and two configuration files."""
-    root = tmp_path_factory.mktemp("world")
+def put_model_and_rows(root: Path) -> None:
+    """A tiny model and a folder with a small `rte`."""
     save_tiny_model(str(root / "model"))
     data = root / "data" / "rte"
     data.mkdir(parents=True)
     for split, part in (("train", rows(40)), ("validation", rows(12, 100))):
         (data / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A folder with a model, a mirror with a small `rte`, and two configuration files."""
+    root = tmp_path_factory.mktemp("world")
+    put_model_and_rows(root)
     (root / "train.yaml").write_text(
         f"model: {root / 'model'}\ndataset: rte\nmethod: {{name: lora, rank: 2}}\n"
         f"data: {{directory: {root / 'data'}, allow_partial: true}}\n"
