@@ -63,7 +63,7 @@ def pscp(
         )
         print_json(as_data(found)) if as_json else show(found, break_even)
         for file in maps or ():
-            figures.write_maps(file, found.maps(), found.title)
+            figures.write_maps(file, found.maps(slices=figures.is_drawn(file)), found.title)
 
 
 def show(found: Tradeoff, break_even: bool) -> None:
@@ -93,6 +93,8 @@ def show(found: Tradeoff, break_even: bool) -> None:
     if found.base is not None:
         rows.append(["base", f"{found.base:.2f}", *[None] * 10])
     costs = found.costs
+    used = [place for place in range(len(headings)) if any(row[place] is not None for row in rows)]
+    headings, rows = [headings[place] for place in used], [[row[place] for place in used] for row in rows]
     print_table(found.title, headings, rows, right=headings[1:])
     b = [f"{factor.importance:g}" for factor in (costs.params, costs.flops, costs.memory)]
     print(
@@ -100,8 +102,6 @@ def show(found: Tradeoff, break_even: bool) -> None:
         f"{_bytes(costs.memory.reference)}. Importances: {', '.join(b)}. The base model has no PSCP: it is not "
         "trained."
     )
-    if found.methods[0].wins is not None:
-        print("Intervals resample seeds and test rows; costs are taken as they are. Wins: share of replicates.")
     for note in found.notes:
         print(note)
     print(_coverage(found))

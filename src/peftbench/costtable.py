@@ -11,7 +11,7 @@ import csv
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,11 @@ from peftbench.penalty import GIGA, TERA
 from peftbench.sensitivity import Candidate
 from peftbench.stats import REPLICATES
 
-SHIPPED = ("paper", "paper-means")
-"""Tables that come with the package: Table 3 as printed, and with the means of Tables 1 and 2."""
+SHIPPED = {
+    "paper": "PEFT-Bench paper, Table 3 as printed",
+    "paper-means": "PEFT-Bench paper, performance as the means of Tables 1 and 2",
+}
+"""Tables that come with the package, with what they are."""
 BASE = "base"
 _NEEDED = ("method", "performance", "params", "memory_gb")
 _COLUMNS = (*_NEEDED, "tflops", "extra_tflops", "standard_error")
@@ -34,7 +37,7 @@ _MOST_BYTES = 10_000_000
 class CostTable:
     """What a table says of the methods in it."""
 
-    name: str
+    title: str
     candidates: tuple[Candidate, ...]
     base_performance: float | None
     """Score of the base model, which has no PSCP: it is not trained."""
@@ -44,7 +47,8 @@ def shipped_costs(name: str) -> CostTable:
     """A table that comes with the package; raises `UnknownName`."""
     if name not in SHIPPED:
         raise UnknownName("table of costs", name, SHIPPED)
-    return read_costs(Path(__file__).with_name("costs") / f"{name}.csv")
+    found = read_costs(Path(__file__).with_name("costs") / f"{name}.csv")
+    return replace(found, title=SHIPPED[name])
 
 
 def read_costs(file: Path) -> CostTable:
@@ -101,7 +105,7 @@ def read_costs(file: Path) -> CostTable:
             )
         )
     scored = base is not None and base.values.get("performance") not in (None, "")
-    return CostTable(file.stem, tuple(found), base.number("performance", most=100) if base and scored else None)
+    return CostTable(file.name, tuple(found), base.number("performance", most=100) if base and scored else None)
 
 
 @dataclass(frozen=True, slots=True)

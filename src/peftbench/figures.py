@@ -33,6 +33,11 @@ def check_name(file: Path) -> None:
         raise ConfigError(f"the map's file is {file.name!r}, expected it to end in {', '.join(_DRAWN + _DATA)}")
 
 
+def is_drawn(file: Path) -> bool:
+    """Whether a file of this name is a figure, which is drawn from slices."""
+    return file.suffix.lower() in _DRAWN
+
+
 def write_maps(file: Path, maps: Sequence[SensitivityMap], title: str) -> None:
     """Write maps as the ending of `file` says: drawn (.svg, .png, .pdf), or one row a point (.csv, .json).
 
@@ -42,7 +47,7 @@ def write_maps(file: Path, maps: Sequence[SensitivityMap], title: str) -> None:
     check_name(file)
     kind = file.suffix.lower()
     with explained(file):
-        if kind in _DRAWN:
+        if is_drawn(file):
             _draw(file, kind[1:], maps, title)
             return
         rows = [row for each in maps for row in points(each)]
@@ -84,19 +89,20 @@ def _draw(file: Path, kind: str, maps: Sequence[SensitivityMap], title: str) -> 
     colours = {number: _PALETTE[place % len(_PALETTE)] for place, number in enumerate(won)}
     with matplotlib.rc_context({"svg.hashsalt": "peftbench", "hatch.linewidth": 0.6, "font.size": 9}):
         figure = Figure(figsize=(10.5, 6.2), layout="constrained")
-        grid: Any = figure.subplots(len(maps), 4, squeeze=False)
+        figure.get_layout_engine().set(hspace=0.08)  # type: ignore[union-attr, call-arg]
+        grid: Any = figure.subplots(len(maps), len(maps[0].axes[1]), squeeze=False, sharey="row")
         for row, each in zip(grid, maps, strict=True):
-            for panel, place in zip(row, _slices(each), strict=True):
+            for place, panel in enumerate(row):
                 _panel(panel, each, place, colours)
             row[0].set_ylabel(_label(each, "memory"))
         figure.suptitle(f"Which method has the highest PSCP?\n{title}", fontsize=10)
-        handles = [Patch(facecolor=colours[number], label=methods[number]) for number in won]
+        handles: list[Any] = [Patch(facecolor=colours[number], label=methods[number]) for number in won]
         doubt = (
-            f"less than {AHEAD:.0%} ahead of the second"
+            f"less than {100 * AHEAD:.0f} % ahead of the second"
             if maps[0].share is None
-            else f"wins in less than {SURE:.0%} of the replicates"
+            else f"wins in less than {100 * SURE:.0f} % of the replicates"
         )
-        handles.append(Patch(facecolor="white", edgecolor="black", hatch="////", label=doubt))
+        handles.append(Patch(facecolor="white", edgecolor="#444444", hatch="////", label=doubt))
         handles.append(
             Line2D([], [], marker="+", color="black", linestyle="none", markersize=9, label="as in the table")
         )
@@ -105,32 +111,39 @@ def _draw(file: Path, kind: str, maps: Sequence[SensitivityMap], title: str) -> 
             figure.savefig(draft, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
-def _slices(each: SensitivityMap) -> list[int]:
-    """Which values of the FLOPs axis get a panel."""
-    wanted = (0, 1, 2, 4) if each.over == "exponents" else (0.01, 0.1, 1, 10)
-    values = np.array(each.axes[1])
-    return [int(np.abs(values - value).argmin()) for value in wanted]
-
-
 def _panel(panel: "Axes", each: SensitivityMap, place: int, colours: dict[int, str]) -> None:
-    from matplotlib.colors import ListedColormap
-
+    """One heat map over params and memory, at one value of FLOPs."""
     winner = each.winner[:, place, :].T
     doubt = (each.lead[:, place, :] < AHEAD if each.share is None else each.share[:, place, :] < SURE).T
-    numbers = np.vectorize(list(colours).index)(winner)
     x, y = _edges(each, 0), _edges(each, 2)
-    cells = ListedColormap(list(colours.values()))
-    panel.pcolormesh(x, y, numbers, cmap=cells, vmin=-0.5, vmax=len(colours) - 0.5, rasterized=False)
-    hatched = np.ma.masked_where(~doubt, np.ones(doubt.shape))
-    panel.pcolor(x, y, hatched, hatch="////", alpha=0.0)
+    for number, colour in colours.items():
+        # Edges of the same colour close the seams that anti-aliasing leaves between neighbours.
+        panel.add_collection(_cells(winner == number, x, y, facecolor=colour, edgecolor=colour, linewidth=0.3))
+    panel.add_collection(_cells(doubt, x, y, facecolor="none", edgecolor="white", linewidth=0, hatch="////"))
     if each.over == "references":
         panel.set_xscale("log")
         panel.set_yscale("log")
     value = each.axes[1][place]
-    if np.isclose(value, 1):
-        panel.plot(1, 1, marker="+", color="black", markersize=9)
-    panel.set_title(f"{_label(each, 'FLOPs')} {value:g}", fontsize=9)
-    panel.set_xlabel(_label(each, "params"))
+    if np.isclose(value, each.here[1]):
+        panel.plot(each.here[0], each.here[2], marker="+", color="black", markersize=10, markeredgewidth=1.5)
+    panel.set_xlim(x[0], x[-1])
+    panel.set_ylim(y[0], y[-1])
+    panel.minorticks_off()
+    panel.set_title(_label(each, "FLOPs", f"{value:g}"), fontsize=9)
+    panel.set_xlabel(_label(each, "parameters"))
+
+
+def _cells(where: Any, x: Any, y: Any, **looks: Any) -> Any:
+    """The true cells of a grid with these edges, neighbours in a line as one rectangle."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    found = []
+    for line, row in enumerate(where):
+        steps = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(int)))
+        for first, last in zip(steps[::2], steps[1::2], strict=True):
+            found.append(Rectangle((x[first], y[line]), x[last] - x[first], y[line + 1] - y[line]))
+    return PatchCollection(found, **looks)
 
 
 def _edges(each: SensitivityMap, axis: int) -> Any:
@@ -143,5 +156,6 @@ def _edges(each: SensitivityMap, axis: int) -> Any:
     return np.exp(edges) if each.over == "references" else edges
 
 
-def _label(each: SensitivityMap, name: str) -> str:
-    return f"importance of {name}" if each.over == "exponents" else f"reference of {name}, times"
+def _label(each: SensitivityMap, name: str, value: str = "") -> str:
+    what = "importance of" if each.over == "exponents" else "reference of"
+    return f"{what} {name} {'' if each.over == 'exponents' else '× '}{value}".strip()

@@ -12,17 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftbench.errors import ConfigError
-from peftbench.penalty import PAPER_COSTS, CostModel, Factor
+from peftbench.penalty import PAPER_COSTS, CostModel
 
 COSTS = ("params", "flops", "memory")
 """The three costs, in the order of axes and arrays."""
 
 Reals = NDArray[np.float64]
 
-EXPONENTS = tuple(np.linspace(0, 4, 17).tolist())
-"""Importances of each cost on the map."""
-FACTORS = tuple((10.0 ** np.linspace(-2, 2, 17)).tolist())
-"""What each reference is multiplied by on the map."""
+Axes = tuple[Sequence[float], Sequence[float], Sequence[float]]
+"""Values for each of the three costs."""
+_STEPS, _FINE = 17, 65
+
+
+def exponent_axes(*, slices: bool = False) -> Axes:
+    """Importances from 0 to 4; with `slices` a few of FLOPs and many of the others, for a figure."""
+    many = np.linspace(0, 4, _FINE if slices else _STEPS).tolist()
+    return many, [0.0, 1.0, 2.0, 4.0] if slices else many, many
+
+
+def reference_axes(*, slices: bool = False) -> Axes:
+    """Factors of the references from 1/100 to 100; with `slices` a few of FLOPs and many of the others."""
+    many = (10.0 ** np.linspace(-2, 2, _FINE if slices else _STEPS)).tolist()
+    return many, [0.01, 0.1, 1.0, 10.0] if slices else many, many
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,8 @@ class SensitivityMap:
     over: Literal["exponents", "references"]
     axes: tuple[tuple[float, ...], ...]
     """Values along the three axes, in the order of `COSTS`: importances, or factors of the references."""
+    here: tuple[float, ...]
+    """Where the cost model itself lies."""
     methods: tuple[str, ...]
     winner: NDArray[np.int64]
     """Number of the winning method at each point; the first of several that are equal."""
@@ -113,36 +126,37 @@ def win_shares(candidates: Sequence[Candidate], costs: CostModel = PAPER_COSTS) 
 
 
 def exponent_map(
-    candidates: Sequence[Candidate], costs: CostModel = PAPER_COSTS, *, values: Sequence[float] = EXPONENTS
+    candidates: Sequence[Candidate], costs: CostModel = PAPER_COSTS, axes: Axes | None = None
 ) -> SensitivityMap:
-    """Who wins for every three importances out of `values`, with the references of `costs`.
+    """Who wins at the importances on `axes`, without them `exponent_axes()`, with the references of `costs`.
 
     Raises `ConfigError` without candidates and for importances below 0.
     """
-    if not values or not all(0 <= value < float("inf") for value in values):
-        raise ConfigError(f"importances are {list(values)}, expected numbers of at least 0")
-    exponents = np.array([each.exponents(_checked(candidates, costs)) for each in candidates])
-    grid = np.stack(np.meshgrid(values, values, values, indexing="ij"), axis=-1)
-    return _mapped("exponents", candidates, values, grid @ exponents.T)
+    axes = axes or exponent_axes()
+    if not all(axes) or not all(0 <= value < float("inf") for values in axes for value in values):
+        raise ConfigError(f"importances are {axes}, expected numbers of at least 0 for each cost")
+    exponents = np.array([each.exponents(_checked(candidates, costs)) for each in candidates]).T
+    parts = [np.multiply.outer(values, exponents[place]) for place, values in enumerate(axes)]
+    return _mapped("exponents", candidates, axes, _importances(costs), parts)
 
 
 def reference_map(
-    candidates: Sequence[Candidate], costs: CostModel = PAPER_COSTS, *, factors: Sequence[float] = FACTORS
+    candidates: Sequence[Candidate], costs: CostModel = PAPER_COSTS, axes: Axes | None = None
 ) -> SensitivityMap:
-    """Who wins where every reference of `costs` is multiplied by each of `factors`, with its importances.
+    """Who wins where the references of `costs` are multiplied by the factors on `axes`, with its importances.
 
-    Raises `ConfigError` without candidates and for factors that are not above 0.
+    Without `axes` they are `reference_axes()`. Raises `ConfigError` without candidates and for factors that are
+    not above 0.
     """
-    if not factors or not all(0 < factor < float("inf") for factor in factors):
-        raise ConfigError(f"factors of references are {list(factors)}, expected numbers above 0")
-    _checked(candidates, costs)
-    importances = _importances(costs)
-    logs = np.zeros((len(factors), len(COSTS), len(candidates)))
-    for row, factor in enumerate(factors):
-        scaled = costs.model_copy(update={name: _times(getattr(costs, name), factor) for name in COSTS})
-        logs[row] = np.array([each.exponents(scaled) * importances for each in candidates]).T
-    total = logs[:, None, None, 0] + logs[None, :, None, 1] + logs[None, None, :, 2]
-    return _mapped("references", candidates, factors, total)
+    axes = axes or reference_axes()
+    if not all(axes) or not all(0 < factor < float("inf") for factors in axes for factor in factors):
+        raise ConfigError(f"factors of references are {axes}, expected numbers above 0 for each cost")
+    ratios = np.expm1([each.exponents(_checked(candidates, costs)) for each in candidates]).T
+    parts = [
+        importance * np.log1p(np.divide.outer(ratios[place], factors).T)
+        for place, (importance, factors) in enumerate(zip(_importances(costs), axes, strict=True))
+    ]
+    return _mapped("references", candidates, axes, np.ones(len(COSTS)), parts)
 
 
 def break_even(first: Candidate, second: Candidate, costs: CostModel = PAPER_COSTS) -> BreakEven:
@@ -191,10 +205,12 @@ def _log_ratios(first: Candidate, second: Candidate) -> Reals | None:
 def _mapped(
     over: Literal["exponents", "references"],
     candidates: Sequence[Candidate],
-    values: Sequence[float],
-    logs: Reals,
+    axes: Axes,
+    here: Reals,
+    parts: Sequence[Reals],
 ) -> SensitivityMap:
-    """The map from the logarithms of penalties, an array (values, values, values, candidates)."""
+    """The map from what each cost takes off the logarithm of the scores, arrays (values, candidates)."""
+    logs = parts[0][:, None, None] + parts[1][None, :, None] + parts[2][None, None, :]
     flat = np.exp(-logs.reshape(-1, len(candidates)))
     scores = flat * np.array([each.performance for each in candidates])
     winner = scores.argmax(axis=1)
@@ -212,7 +228,8 @@ def _mapped(
     shape = logs.shape[:-1]
     return SensitivityMap(
         over=over,
-        axes=(tuple(values),) * len(COSTS),
+        axes=tuple(map(tuple, axes)),
+        here=tuple(here.tolist()),
         methods=tuple(each.method for each in candidates),
         winner=winner.reshape(shape),
         share=None if share is None else share.reshape(shape),
@@ -240,7 +257,3 @@ def _checked(candidates: Sequence[Candidate], costs: CostModel) -> CostModel:
             if not np.isfinite(getattr(each, name)):
                 raise ConfigError(f"{name} of {each.method} is {getattr(each, name)!r}, expected a finite number")
     return costs
-
-
-def _times(factor: Factor, by: float) -> Factor:
-    return factor.model_copy(update={"reference": factor.reference * by})

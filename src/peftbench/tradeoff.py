@@ -16,7 +16,9 @@ from peftbench.sensitivity import (
     Candidate,
     SensitivityMap,
     break_even,
+    exponent_axes,
     exponent_map,
+    reference_axes,
     reference_map,
     win_shares,
 )
@@ -59,9 +61,12 @@ class Tradeoff:
         """What is compared."""
         return [each.candidate for each in self.methods]
 
-    def maps(self) -> tuple[SensitivityMap, SensitivityMap]:
-        """Who wins over the importances, and over the references."""
-        return exponent_map(self.candidates, self.costs), reference_map(self.candidates, self.costs)
+    def maps(self, *, slices: bool = False) -> tuple[SensitivityMap, SensitivityMap]:
+        """Who wins over the importances, and over the references; with `slices` on the grid of a figure."""
+        return (
+            exponent_map(self.candidates, self.costs, exponent_axes(slices=slices)),
+            reference_map(self.candidates, self.costs, reference_axes(slices=slices)),
+        )
 
     def break_evens(self) -> list[BreakEven]:
         """Where any two methods change places; those that score nothing are left out."""
@@ -97,7 +102,11 @@ def weigh(
             )
         table: CostTable = shipped_costs(source) if source in SHIPPED else read_costs(Path(source))
         costs = cost_model(exponents, references, table.candidates)
-        return _weighed(f"Table {table.name}", table.candidates, costs, table.base_performance)
+        erring = table.candidates[0].draws is not None
+        said = "Intervals are of normal draws by the table's standard errors, each method on its own."
+        return _weighed(
+            table.title, table.candidates, costs, table.base_performance, notes=(said,) if erring else ()
+        )
     if not Path(source).is_dir():
         raise DataError(
             f"{source!r} is no folder of runs and no table of costs; tables that are shipped are "
@@ -112,7 +121,8 @@ def weigh(
         replicates=replicates,
     )
     costs = cost_model(exponents, references, found.candidates)
-    notes = () if found.note is None else (found.note,)
+    said = "Intervals resample seeds and test rows, the same rows for all methods; costs are taken as they are."
+    notes = (said,) if found.note is None else (said, found.note)
     return _weighed(found.title, found.candidates, costs, found.base_performance, found.missing, notes)
 
 
