@@ -74,7 +74,10 @@ def from_records(
     cells = [{dataset: each.cells[dataset] for dataset in datasets} for each in trained]
     draws = paired_means(cells, replicates=replicates)
     records = {each.method: _records(each, datasets) for each in trained}
-    measured, basis = _measured_memory(records) if device is None else ({}, f"memory predicted for {device.name}")
+    if device is None:
+        measured, basis = _measured_memory(records)
+    else:
+        measured, basis = {}, f"memory predicted for {device.name}, {TOKENS} tokens a sample"
     short = [each.method.partition("(")[0] for each in trained]
     found = []
     for number, each in enumerate(trained):

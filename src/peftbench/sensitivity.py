@@ -135,7 +135,8 @@ def exponent_map(
     axes = axes or exponent_axes()
     if not all(axes) or not all(0 <= value < float("inf") for values in axes for value in values):
         raise ConfigError(f"importances are {axes}, expected numbers of at least 0 for each cost")
-    exponents = np.array([each.exponents(_checked(candidates, costs)) for each in candidates]).T
+    _checked(candidates, costs)
+    exponents = np.array([each.exponents(costs) for each in candidates]).T
     parts = [np.multiply.outer(values, exponents[place]) for place, values in enumerate(axes)]
     return _mapped("exponents", candidates, axes, _importances(costs), parts)
 
@@ -151,7 +152,8 @@ def reference_map(
     axes = axes or reference_axes()
     if not all(axes) or not all(0 < factor < float("inf") for factors in axes for factor in factors):
         raise ConfigError(f"factors of references are {axes}, expected numbers above 0 for each cost")
-    ratios = np.expm1([each.exponents(_checked(candidates, costs)) for each in candidates]).T
+    _checked(candidates, costs)
+    ratios = np.expm1([each.exponents(costs) for each in candidates]).T
     parts = [
         importance * np.log1p(np.divide.outer(ratios[place], factors).T)
         for place, (importance, factors) in enumerate(zip(_importances(costs), axes, strict=True))
@@ -169,7 +171,8 @@ def break_even(first: Candidate, second: Candidate, costs: CostModel = PAPER_COS
             raise ConfigError(
                 f"performance of {each.method} is {each.performance!r}, expected more than 0 for a break-even"
             )
-    difference = first.exponents(_checked((first, second), costs)) - second.exponents(costs)
+    _checked((first, second), costs)
+    difference = first.exponents(costs) - second.exponents(costs)
     importances = _importances(costs)
     ahead, ahead_draws = float(np.log(first.performance / second.performance)), _log_ratios(first, second)
 
@@ -247,7 +250,7 @@ def _importances(costs: CostModel) -> Reals:
     return np.array([getattr(costs, name).importance for name in COSTS])
 
 
-def _checked(candidates: Sequence[Candidate], costs: CostModel) -> CostModel:
+def _checked(candidates: Sequence[Candidate], costs: CostModel) -> None:
     if not candidates:
         raise ConfigError("there is no method to compare; give at least one")
     if costs.extra:
@@ -256,4 +259,3 @@ def _checked(candidates: Sequence[Candidate], costs: CostModel) -> CostModel:
         for name in ("performance", *COSTS):
             if not np.isfinite(getattr(each, name)):
                 raise ConfigError(f"{name} of {each.method} is {getattr(each, name)!r}, expected a finite number")
-    return costs

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from peftbench.candidates import from_records
+from peftbench.candidates import TOKENS, from_records
 from peftbench.costtable import SHIPPED, CostTable, read_costs, shipped_costs
 from peftbench.efficiency.devices import Device, find_device
 from peftbench.errors import ConfigError, DataError, UnknownName
@@ -121,7 +121,10 @@ def weigh(
         replicates=replicates,
     )
     costs = cost_model(exponents, references, found.candidates)
-    said = "Intervals resample seeds and test rows, the same rows for all methods; costs are taken as they are."
+    said = (
+        f"FLOPs are predicted for {TOKENS} tokens. Intervals resample seeds and test rows, the same rows for all "
+        "methods; costs are taken as they are."
+    )
     notes = (said,) if found.note is None else (said, found.note)
     return _weighed(found.title, found.candidates, costs, found.base_performance, found.missing, notes)
 
