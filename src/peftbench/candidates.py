@@ -54,7 +54,9 @@ def from_records(
     kept = _of_one(results, model, protocol)
     gathered = gather(kept, protocol=kept[0].config.protocol)
     trained = [each for each in gathered if any(run.train for run in each.results)]
-    gaps = [f"{each.method} lacks {cell}" for each in trained for cell in each.missing]
+    short = [each.method.partition("(")[0] for each in trained]
+    names = short if len(set(short)) == len(short) else [each.method for each in trained]
+    gaps = [f"{name} lacks {cell}" for name, each in zip(names, trained, strict=True) for cell in each.missing]
     if gaps and not allow_missing:
         raise DataError(
             f"the set is not complete: {_listed(gaps)}; make these runs, or pass --allow-missing to compare on "
@@ -65,7 +67,7 @@ def from_records(
     if not datasets:
         raise DataError(f"no dataset was finished by all methods: {_listed(gaps)}; make these runs")
     for dataset in datasets:
-        groups = {each.cells[dataset].ids: each.method for each in trained}
+        groups = {each.cells[dataset].ids: name for name, each in zip(names, trained, strict=True)}
         if len(groups) > 1:
             raise DataError(
                 f"{' and '.join(list(groups.values())[:2])} were evaluated on different test rows of {dataset}; "
@@ -73,22 +75,22 @@ def from_records(
             )
     cells = [{dataset: each.cells[dataset] for dataset in datasets} for each in trained]
     draws = paired_means(cells, replicates=replicates)
-    records = {each.method: _records(each, datasets) for each in trained}
+    records = {name: _records(each, datasets) for name, each in zip(names, trained, strict=True)}
     if device is None:
         measured, basis = _measured_memory(records)
     else:
-        measured, basis = {}, f"memory predicted for {device.name}, {TOKENS} tokens a sample"
-    short = [each.method.partition("(")[0] for each in trained]
+        precision = records[names[0]][0].model.dtype
+        measured, basis = {}, f"memory predicted for {device.name} in {precision}, {TOKENS} tokens a sample"
     found = []
-    for number, each in enumerate(trained):
-        flops, predicted = _predicted(records[each.method], device)
+    for number, (name, runs) in enumerate(records.items()):
+        flops, predicted = _predicted(runs, device)
         found.append(
             Candidate(
-                method=short[number] if len(set(short)) == len(short) else each.method,
+                method=name,
                 performance=float(np.mean([cell.estimate() for cell in cells[number].values()])),
-                params=max(record.trainable_params for record in records[each.method]),
+                params=max(record.trainable_params for record in runs),
                 flops=flops,
-                memory=predicted if device is not None else measured[each.method],
+                memory=predicted if device is not None else measured[name],
                 draws=None if draws is None else draws[:, number],
             )
         )
@@ -103,12 +105,12 @@ def from_records(
     base = next((each.cells for each in gathered if each not in trained), None)
     whole = base is not None and all(dataset in base for dataset in datasets)
     first = kept[0]
-    name = next(run.train.model.name for run in kept if run.train)
+    model_name = records[names[0]][0].model.name
     return Recorded(
-        title=f"{name}, {first.config.protocol}; {len(datasets)} datasets, {seeds} seeds; {basis}",
+        title=f"{model_name}, {first.config.protocol}; {len(datasets)} datasets, {seeds} seeds; {basis}",
         candidates=tuple(found),
         base_performance=float(np.mean([base[each].estimate() for each in datasets])) if base and whole else None,
-        missing={one.method: each.missing for one, each in zip(found, trained, strict=True)},
+        missing={name: each.missing for name, each in zip(names, trained, strict=True)},
         note=note,
     )
 
@@ -186,20 +188,17 @@ def _measured_memory(records: Mapping[str, Sequence[TrainRecord]]) -> tuple[dict
 
 
 def _predicted(runs: Sequence[TrainRecord], named: Device | None) -> tuple[float, float]:
-    """FLOPs over the base model and peak bytes of training, both for samples of `TOKENS` tokens."""
+    """FLOPs over the base model and peak bytes of training, for samples of `TOKENS` tokens, as the runs were made."""
     from peftbench.efficiency.plan import predict  # loads torch
 
     config, facts = runs[0].config, runs[0].model
-    dtype = facts.dtype
-    if named is not None and config.dtype == "auto":
-        dtype = "float32" if named.kind == "cpu" else "bfloat16"
     found = predict(
         config.model,
         config.model_revision,
         config.method,
         batch=config.training.batch_size,
         tokens=TOKENS,
-        dtype=dtype,
+        dtype=facts.dtype,
         engine="packed" if facts.padded_because is None else "padded",
         gradient_checkpointing=config.engine.gradient_checkpointing,
         kernels="cpu" if named is not None and named.kind == "cpu" else "fused",
