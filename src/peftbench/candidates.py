@@ -188,7 +188,7 @@ def _measured_memory(records: Mapping[str, Sequence[TrainRecord]]) -> tuple[dict
 
 
 def _predicted(runs: Sequence[TrainRecord], named: Device | None) -> tuple[float, float]:
-    """FLOPs over the base model and peak bytes of training, for samples of `TOKENS` tokens, as the runs were made."""
+    """FLOPs over the base model and peak bytes of training, of runs as these with samples of `TOKENS` tokens."""
     from peftbench.efficiency.plan import predict  # loads torch
 
     config, facts = runs[0].config, runs[0].model

@@ -27,7 +27,7 @@ def pscp(
     ] = None,
     references: Annotated[
         str,
-        typer.Option(metavar="...", help="paper, median, geometric-mean, 5e8,10,94, or some: median,tflops=0.5."),
+        typer.Option(metavar="P,F,M", help="5e8,10,94, or paper, median, geometric-mean, or median,tflops=0.5."),
     ] = "paper",
     memory: Annotated[str, typer.Option(help="Of runs: measured, or predicted for --device.")] = "measured",
     device: Annotated[str | None, typer.Option(help="Device to predict memory for, such as h100.")] = None,
@@ -87,7 +87,7 @@ def show(found: Tradeoff, break_even: bool) -> None:
                 *(f"{factor:.2f}" for factor in factors),
                 f"{each.score.estimate:.2f}",
                 _ends(each.score),
-                None if each.wins is None else f"{100 * each.wins:.0f} %",
+                None if each.wins is None else _percent(each.wins),
             ]
         )
     if found.base is not None:
@@ -161,12 +161,16 @@ def _coverage(found: Tradeoff) -> str:
     parts = []
     for each, what in ((exponents, "importances from 0 to 4"), (references, "references from 1/100 to 100 times")):
         wins = [
-            f"{method} wins {100 * share:.0f} %" + ("" if surely is None else f" ({100 * surely:.0f} % surely)")
+            f"{method} wins {_percent(share)}" + ("" if surely is None else f" ({_percent(surely)} surely)")
             for method, (share, surely) in each.covers().items()
             if share > 0
         ]
         parts.append(f"Over {what}: {', '.join(wins)}.")
     return "\n".join(parts)
+
+
+def _percent(share: float) -> str:
+    return "under 1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
 
 
 def _crossing(crossing: Crossing) -> str:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SURE, AHEAD = 0.95, 0.01
 """Below this share of replicates, or without replicates below this lead, a point is hatched."""
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+_OTHER = "#999999"
 """Colours that people with any common colour blindness can tell apart (Okabe and Ito 2008)."""
 _DRAWN, _DATA = (".svg", ".png", ".pdf"), (".csv", ".json")
 
@@ -84,9 +85,7 @@ def _draw(file: Path, kind: str, maps: Sequence[SensitivityMap], title: str) -> 
             "matplotlib is not installed; install what draws figures: pip install peftbench[figures], or take the "
             "map as data: --map map.csv"
         ) from error
-    methods = maps[0].methods
-    won = [number for number in range(len(methods)) if any((each.winner == number).any() for each in maps)]
-    colours = {number: _PALETTE[place % len(_PALETTE)] for place, number in enumerate(won)}
+    methods, colours = maps[0].methods, _colours(maps)
     with matplotlib.rc_context({"svg.hashsalt": "peftbench", "hatch.linewidth": 0.6, "font.size": 9}):
         figure = Figure(figsize=(10.5, 6.2), layout="constrained")
         figure.get_layout_engine().set(hspace=0.08)  # type: ignore[union-attr, call-arg]
@@ -95,8 +94,14 @@ def _draw(file: Path, kind: str, maps: Sequence[SensitivityMap], title: str) -> 
             for place, panel in enumerate(row):
                 _panel(panel, each, place, colours)
             row[0].set_ylabel(_label(each, "memory"))
-        figure.suptitle(f"Which method has the highest PSCP?\n{title}", fontsize=10)
-        handles: list[Any] = [Patch(facecolor=colours[number], label=methods[number]) for number in won]
+        figure.suptitle(f"Which method has the highest PSCP?\n{_plain(title)}", fontsize=10)
+        handles: list[Any] = [
+            Patch(facecolor=colour, label=_plain(methods[number]))
+            for number, colour in colours.items()
+            if colour != _OTHER
+        ]
+        if _OTHER in colours.values():
+            handles.append(Patch(facecolor=_OTHER, label="other methods"))
         doubt = (
             f"less than {100 * AHEAD:.0f} % ahead of the second"
             if maps[0].share is None
@@ -109,6 +114,24 @@ def _draw(file: Path, kind: str, maps: Sequence[SensitivityMap], title: str) -> 
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
         with draft_of(file) as draft:
             figure.savefig(draft, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def _colours(maps: Sequence[SensitivityMap]) -> dict[int, str]:
+    """A colour for each method that wins somewhere; those that win least share one where there are too many."""
+    areas = {
+        number: sum(float(np.mean(each.winner == number)) for each in maps)
+        for number in range(len(maps[0].methods))
+    }
+    won = [number for number, area in areas.items() if area > 0]
+    own = sorted(won, key=lambda number: -areas[number])[: len(_PALETTE)]
+    chosen = dict(zip(sorted(own), _PALETTE, strict=False))
+    return {number: chosen.get(number, _OTHER) for number in won}
+
+
+def _plain(text: str) -> str:
+    """Text as it is, not as mathematics, and not hidden from the legend for how it begins."""
+    printable = "".join(character if character.isprintable() else "?" for character in text)
+    return f" {printable}".replace("$", r"\$") if printable.startswith("_") else printable.replace("$", r"\$")
 
 
 def _panel(panel: "Axes", each: SensitivityMap, place: int, colours: dict[int, str]) -> None:
@@ -134,15 +157,21 @@ def _panel(panel: "Axes", each: SensitivityMap, place: int, colours: dict[int, s
 
 
 def _cells(where: Any, x: Any, y: Any, **looks: Any) -> Any:
-    """The true cells of a grid with these edges, neighbours in a line as one rectangle."""
+    """The true cells of a grid with these edges, neighbours joined to rectangles: a small file without seams."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    found = []
-    for line, row in enumerate(where):
-        steps = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(int)))
-        for first, last in zip(steps[::2], steps[1::2], strict=True):
-            found.append(Rectangle((x[first], y[line]), x[last] - x[first], y[line + 1] - y[line]))
+    found, growing = [], dict[tuple[int, int], int]()  # columns of a rectangle to the line where it begins
+    for line in range(len(where) + 1):
+        row = where[line] if line < len(where) else np.zeros(where.shape[1], dtype=bool)
+        steps = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(int))).tolist()
+        here = set(zip(steps[::2], steps[1::2], strict=True))
+        for ended in [each for each in growing if each not in here]:
+            begin = growing.pop(ended)
+            left, right = x[ended[0]], x[ended[1]]
+            found.append(Rectangle((left, y[begin]), right - left, y[line] - y[begin]))
+        for each in sorted(here):
+            growing.setdefault(each, line)
     return PatchCollection(found, **looks)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Literal
 
 from peftbench.candidates import TOKENS, from_records
 from peftbench.costtable import SHIPPED, CostTable, read_costs, shipped_costs
@@ -94,7 +95,8 @@ def weigh(
     protocols of which none is chosen, evaluations on different rows, memory of several devices.
     """
     named = _named_device(memory, device)
-    if source in SHIPPED or Path(source).is_file():
+    kind = _kind(source)
+    if kind == "table":
         if named or model or protocol or allow_missing:
             raise ConfigError(
                 f"{source!r} is a table with its own figures; --memory, --device, --model, --protocol and "
@@ -107,7 +109,7 @@ def weigh(
         return _weighed(
             table.title, table.candidates, costs, table.base_performance, notes=(said,) if erring else ()
         )
-    if not Path(source).is_dir():
+    if kind is None:
         raise DataError(
             f"{source!r} is no folder of runs and no table of costs; tables that are shipped are "
             f"{', '.join(SHIPPED)}"
@@ -127,6 +129,16 @@ def weigh(
     )
     notes = (said,) if found.note is None else (said, found.note)
     return _weighed(found.title, found.candidates, costs, found.base_performance, found.missing, notes)
+
+
+def _kind(source: str) -> Literal["table", "folder"] | None:
+    """What a source is; a shipped name goes before a folder or file of that name, which `./` in front reaches."""
+    try:
+        if source in SHIPPED or Path(source).is_file():
+            return "table"
+        return "folder" if source and Path(source).is_dir() else None
+    except (OSError, ValueError):  # no name that a file could have
+        return None
 
 
 def _named_device(memory: str, device: str | None) -> Device | None:

@@ -230,10 +230,12 @@ def test_a_folder_without_what_is_needed(runs, tmp_path):
         (("paper", "--memory", "predicted", "--device", "h101"), "unknown device 'h101'; did you mean"),
         (("paper", "--memory", "predicted", "--device", "h100"), "is a table with its own figures"),
         (("paper", "--model", "x"), "is a table with its own figures"),
+        (("x" * 5000,), "is no folder of runs and no table of costs"),
+        (("",), "is no folder of runs and no table of costs"),
         (("paper", "--map", "map.jpeg"), "expected it to end in .svg"),
         (("paper", "--map", "nowhere/map.csv"), "cannot write"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+    ids=range(12),
 )
 def test_options_that_cannot_be_are_one_sentence(arguments, message):
     refused(message, "pscp", *arguments)

@@ -10,6 +10,7 @@ import pytest
 from peftbench import figures
 from peftbench.costtable import SHIPPED, read_costs, shipped_costs
 from peftbench.errors import ConfigError, PeftBenchError, UnknownName
+from peftbench.sensitivity import break_even
 from peftbench.tradeoff import cost_model, weigh
 
 PRINTED = json.loads((Path(__file__).parents[1] / "golden" / "pscp.json").read_text())
@@ -213,6 +214,23 @@ def test_a_map_is_drawn(tmp_path, ending):
         assert again.read_bytes() == file.read_bytes()
 
 
+def test_names_are_drawn_as_they_are_and_many_methods_share_a_colour(tmp_path):
+    pytest.importorskip("matplotlib")
+    names = ["$a^{", "_b", "c\x1b[2J", *"defghijk"]
+    rows = [f"{name},{50 + 3 * n},{10 ** (5 + n / 3)},{n / 20},{10 + 2 * n}" for n, name in enumerate(names)]
+    text = "\n".join(["method,performance,params,extra_tflops,memory_gb", *rows]) + "\n"
+    found = weigh(str(table(tmp_path, text)))
+    maps = found.maps(slices=True)
+    assert len({number for each in maps for number in each.winner.flat}) > 7
+    figures.write_maps(tmp_path / "map.png", maps, "a title with $")
+    colours = figures._colours(maps)
+    assert len(set(colours.values())) == 8
+    areas = {n: sum((each.winner == n).mean() for each in maps) for n in colours}
+    assert max((areas[n] for n, colour in colours.items() if colour == figures._OTHER)) <= min(
+        areas[n] for n, colour in colours.items() if colour != figures._OTHER
+    )
+
+
 def test_a_map_as_data_has_a_row_for_each_point(tmp_path):
     found = weigh("paper")
     for ending in ("csv", "json"):
@@ -233,3 +251,23 @@ def test_a_map_needs_an_ending_that_is_known_and_a_folder(tmp_path):
         figures.check_name(Path("map.txt"))
     with pytest.raises(PeftBenchError, match="cannot write"):
         figures.write_maps(tmp_path / "no" / "map.csv", weigh("paper").maps(), "")
+
+
+def test_the_documented_tables_are_those_of_the_command():
+    text = (Path(__file__).parents[2] / "docs" / "pscp.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    printed, means = ({each.candidate.method: each for each in weigh(name).methods} for name in SHIPPED)
+    scores = {row[0]: row[1:] for row in rows if row[0] in printed}
+    assert scores == {
+        name: [f"{each.candidate.performance:.1f}", f"{each.score.estimate:.2f}",
+               f"{means[name].candidate.performance:.2f}", f"{means[name].score.estimate:.2f}"]
+        for name, each in printed.items()
+    }  # fmt: skip
+    pairs = {tuple(row[0].split(", ")): row[1:] for row in rows if ", " in row[0]}
+    assert len(pairs) == 15
+    for (first, second), cells in pairs.items():
+        one, two = (break_even(part[first].candidate, part[second].candidate) for part in (printed, means))
+        found = [one.together, *one.alone.values(), two.together]
+        assert cells == [
+            f"{each.above} always" if each.at is None else f"{each.at:.2f}, {each.above}" for each in found
+        ]
