@@ -13,6 +13,7 @@ import numpy as np
 from peftbench.efficiency.devices import Device
 from peftbench.errors import DataError, UnknownName
 from peftbench.leaderboard import Gathered, gather
+from peftbench.observer import Observer
 from peftbench.records import RunResult, TrainRecord
 from peftbench.sensitivity import Candidate
 from peftbench.stats import paired_means
@@ -44,6 +45,7 @@ def from_records(
     device: Device | None,
     allow_missing: bool,
     replicates: int,
+    observer: Observer,
 ) -> Recorded:
     """What finished runs say of the methods in them; predictions are read from the runs' folders.
 
@@ -74,16 +76,18 @@ def from_records(
                 "evaluate them again on the same rows"
             )
     cells = [{dataset: each.cells[dataset] for dataset in datasets} for each in trained]
-    draws = paired_means(cells, replicates=replicates)
     records = {name: _records(each, datasets) for name, each in zip(names, trained, strict=True)}
     if device is None:
         measured, basis = _measured_memory(records)
     else:
         precision = records[names[0]][0].model.dtype
         measured, basis = {}, f"memory predicted for {device.name} in {precision}, {TOKENS} tokens a sample"
+    costs = {name: _predicted(runs, device) for name, runs in records.items()}
+    observer.phase("resampling seeds and test rows", total=replicates)
+    draws = paired_means(cells, replicates=replicates, advance=observer.advance)
     found = []
     for number, (name, runs) in enumerate(records.items()):
-        flops, predicted = _predicted(runs, device)
+        flops, predicted = costs[name]
         found.append(
             Candidate(
                 method=name,

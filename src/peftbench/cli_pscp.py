@@ -48,19 +48,22 @@ def pscp(
     """Weigh performance against cost: PSCP with its interval, and how far the order depends on its settings."""
     with reported():
         from peftbench import figures, tradeoff
+        from peftbench.console import observing
 
         for file in maps or ():
             figures.check_name(file)  # before anything is computed
-        found = tradeoff.weigh(
-            source,
-            exponents=exponents,
-            references=references,
-            memory=memory,
-            device=device,
-            model=model,
-            protocol=protocol,
-            allow_missing=allow_missing,
-        )
+        with observing() as observer:
+            found = tradeoff.weigh(
+                source,
+                exponents=exponents,
+                references=references,
+                memory=memory,
+                device=device,
+                model=model,
+                protocol=protocol,
+                allow_missing=allow_missing,
+                observer=observer,
+            )
         print_json(as_data(found)) if as_json else show(found, break_even)
         for file in maps or ():
             figures.write_maps(file, found.maps(slices=figures.is_drawn(file)), found.title)

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 SURE, AHEAD = 0.95, 0.01
 """Below this share of replicates, or without replicates below this lead, a point is hatched."""
 _PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-_OTHER = "#999999"
 """Colours that people with any common colour blindness can tell apart (Okabe and Ito 2008)."""
+_OTHER = "#999999"
+"""What methods share that win too little for a colour of their own."""
 _DRAWN, _DATA = (".svg", ".png", ".pdf"), (".csv", ".json")
 
 

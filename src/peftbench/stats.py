@@ -85,13 +85,17 @@ def interval_of(estimate: float, draws: NDArray[Any] | None, *, confidence: floa
 
 
 def paired_means(
-    methods: Sequence[Mapping[str, Cell]], *, replicates: int = REPLICATES, seed: int = 0
+    methods: Sequence[Mapping[str, Cell]],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    advance: Callable[[int], None] | None = None,
 ) -> NDArray[np.float64] | None:
     """Replicates of the mean over datasets for methods that are compared: an array (replicates, methods).
 
     `methods` has the cells of each method by dataset. In one replicate all methods see the same rows, which they
-    share, and each its own draw of seeds, which it does not. None where no dataset has two rows. Raises
-    `ValueError` where the methods differ in datasets or in the rows of one.
+    share, and each its own draw of seeds, which it does not. None where no dataset has two rows.
+    `advance` is told of each replicate; large test sets take minutes. Raises `ValueError` where the methods differ in datasets or in the rows of one.
     """
     datasets = list(methods[0]) if methods else []
     if not datasets or any(set(cells) != set(datasets) for cells in methods):
@@ -108,6 +112,8 @@ def paired_means(
             count = methods[0][dataset].rows
             rows = source.integers(count, size=count)
             found[replicate] += [_resampled(cells[dataset], source, rows) for cells in methods]
+        if advance is not None:
+            advance(1)
     return found / len(datasets)
 
 

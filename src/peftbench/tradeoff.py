@@ -10,6 +10,7 @@ from peftbench.candidates import TOKENS, from_records
 from peftbench.costtable import SHIPPED, CostTable, read_costs, shipped_costs
 from peftbench.efficiency.devices import Device, find_device
 from peftbench.errors import ConfigError, DataError, UnknownName
+from peftbench.observer import Observer
 from peftbench.penalty import GIGA, TERA, CostModel, Penalised, pscp
 from peftbench.sensitivity import COSTS as NAMES
 from peftbench.sensitivity import (
@@ -86,6 +87,7 @@ def weigh(
     protocol: str | None = None,
     allow_missing: bool = False,
     replicates: int = REPLICATES,
+    observer: Observer | None = None,
 ) -> Tradeoff:
     """PSCP of what `source` holds: a folder of runs, a table of costs, or the name of a shipped table.
 
@@ -114,6 +116,8 @@ def weigh(
             f"{source!r} is no folder of runs and no table of costs; tables that are shipped are "
             f"{', '.join(SHIPPED)}"
         )
+    # What is wrong with the options is said before the work: a method that costs 1 stands in for those to come.
+    cost_model(exponents, references, [Candidate("", 0, 1, 1, 1)])
     found = from_records(
         stored_results(Path(source)),
         model=model,
@@ -121,6 +125,7 @@ def weigh(
         device=named,
         allow_missing=allow_missing,
         replicates=replicates,
+        observer=observer or Observer(),
     )
     costs = cost_model(exponents, references, found.candidates)
     said = (

@@ -162,6 +162,7 @@ def test_memory_of_several_devices_is_refused_and_predicted_instead(runs, groupe
     own = predict("peftbench-tiny", None, choice, batch=4, tokens=512, dtype="float32", engine="packed")
     assert lora["memory_bytes"] == own.peak_train_memory_bytes
     assert lora["extra_flops"] == own.extra_forward_flops
+    refused("--references: tflops is '0'", "pscp", runs, "--references", "median,tflops=0")
     refused("unknown device 'h10'; did you mean 'h100'", "pscp", runs, "--memory", "predicted", "--device", "h10")
 
 
