@@ -101,7 +101,7 @@ def show(found: Tradeoff, break_even: bool) -> None:
     print_table(found.title, headings, rows, right=headings[1:])
     b = [f"{factor.importance:g}" for factor in (costs.params, costs.flops, costs.memory)]
     print(
-        f"References: {costs.params.reference:,.4g} parameters, {costs.flops.reference / 1e12:,.4g} TFLOP, "
+        f"References: {costs.params.reference:,.0f} parameters, {costs.flops.reference / 1e12:,.4g} TFLOP, "
         f"{_bytes(costs.memory.reference)}. Importances: {', '.join(b)}. The base model has no PSCP: it is not "
         "trained."
     )

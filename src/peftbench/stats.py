@@ -94,8 +94,9 @@ def paired_means(
     """Replicates of the mean over datasets for methods that are compared: an array (replicates, methods).
 
     `methods` has the cells of each method by dataset. In one replicate all methods see the same rows, which they
-    share, and each its own draw of seeds, which it does not. None where no dataset has two rows.
-    `advance` is told of each replicate; large test sets take minutes. Raises `ValueError` where the methods differ in datasets or in the rows of one.
+    share, and each its own draw of seeds, which it does not. None where no dataset has two rows. `advance` is told
+    of each replicate; large test sets take minutes. Raises `ValueError` where the methods differ in datasets or in
+    the rows of one.
     """
     datasets = list(methods[0]) if methods else []
     if not datasets or any(set(cells) != set(datasets) for cells in methods):
