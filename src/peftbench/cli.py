@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peftbench.cli_pscp import pscp
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
 
 app = typer.Typer(
@@ -291,6 +292,9 @@ def calibrate(device: Device = None, as_json: AsJson = False) -> None:
 
         found = measure(device or "auto").model_dump(mode="json")
         print_json(found) if as_json else print_pairs(found)
+
+
+app.command()(pscp)
 
 
 @app.command()

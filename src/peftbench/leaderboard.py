@@ -11,6 +11,7 @@ import numpy as np
 
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
+from peftbench.errors import DataError
 from peftbench.metrics import metrics, score_rows
 from peftbench.records import RunResult
 from peftbench.schema import Protocol
@@ -40,10 +41,22 @@ class Row:
     """Runs that failed or were not made, as `dataset, seed`."""
 
 
-def compare(
-    results: Sequence[RunResult], *, protocol: Protocol = "corrected", replicates: int = REPLICATES
-) -> list[Row]:
-    """One row for each method in the order in which methods first come.
+@dataclass(frozen=True)
+class Gathered:
+    """What is there of one method, and what is not."""
+
+    method: str
+    results: tuple[RunResult, ...]
+    seeds: int
+    """Seeds that are expected of every dataset."""
+    cells: dict[str, Cell]
+    """Dataset to its finished runs."""
+    missing: tuple[str, ...]
+    """Runs that failed or were not made, as `dataset, seed`."""
+
+
+def gather(results: Sequence[RunResult], *, protocol: Protocol = "corrected") -> list[Gathered]:
+    """The finished runs of each method, in the order in which methods first come.
 
     Every method is expected on every dataset of `results` and with every seed that a trained method has; the
     base model has no seed. Predictions are read from the runs' folders.
@@ -52,47 +65,71 @@ def compare(
     datasets = list(dict.fromkeys(result.config.dataset for result in results))
     seeds = sorted({result.config.seed for result in results if result.train is not None})
     found = {(str(each.config.method), each.config.dataset, each.config.seed): each for each in results}
-    rows = []
+    gathered = []
     for method in methods:
         of_method = [result for result in results if str(result.config.method) == method]
         trained = any(result.train is not None for result in of_method)
         wanted = seeds if trained else [of_method[0].config.seed]
         cells: dict[str, Cell] = {}
-        lenient, missing = [], []
+        missing = []
         for dataset in datasets:
             runs = [found.get((method, dataset, seed)) for seed in wanted]
             missing += [
-                f"{dataset}, seed {seed}"
+                f"{dataset}, seed {seed}" if trained else dataset
                 for seed, run in zip(wanted, runs, strict=True)
                 if run is None or run.primary is None
             ]
             done = [run for run in runs if run is not None and run.primary is not None]
             if done:
-                cells[dataset] = Cell(tuple(_counts(run, protocol) for run in done), _scorer(dataset, protocol))
-                lenient.append(np.mean([_lenient(run) for run in done]))
-        evaluations = [each.evaluation for each in of_method if each.evaluation and each.primary is not None]
+                cells[dataset] = _cell(done, protocol)
+        gathered.append(Gathered(method, tuple(of_method), len(wanted), cells, tuple(missing)))
+    return gathered
+
+
+def compare(
+    results: Sequence[RunResult], *, protocol: Protocol = "corrected", replicates: int = REPLICATES
+) -> list[Row]:
+    """One row for each method as `gather` finds it."""
+    rows = []
+    for each in gather(results, protocol=protocol):
+        done = [result for result in each.results if result.primary is not None]
+        invalid = [result.evaluation.invalid_rate for result in done if result.evaluation]
+        lenient = [
+            np.mean([_lenient(run) for run in done if run.config.dataset == dataset]) for dataset in each.cells
+        ]
         rows.append(
             Row(
-                method=method,
-                seeds=len(wanted),
-                scores={dataset: cell.estimate() for dataset, cell in cells.items()},
-                mean=None if missing else mean_interval(list(cells.values()), replicates=replicates),
-                lenient=None if missing else float(np.mean(lenient)),
-                invalid_rate=float(np.mean([each.invalid_rate for each in evaluations])) if evaluations else None,
-                trainable_params=max((each.train.trainable_params for each in of_method if each.train), default=0),
-                seconds=sum(part.seconds for each in of_method for part in (each.train, each.evaluation) if part),
-                missing=tuple(missing),
+                method=each.method,
+                seeds=each.seeds,
+                scores={dataset: cell.estimate() for dataset, cell in each.cells.items()},
+                mean=None if each.missing else mean_interval(list(each.cells.values()), replicates=replicates),
+                lenient=None if each.missing else float(np.mean(lenient)),
+                invalid_rate=float(np.mean(invalid)) if invalid else None,
+                trainable_params=max((run.train.trainable_params for run in each.results if run.train), default=0),
+                seconds=sum(part.seconds for run in each.results for part in (run.train, run.evaluation) if part),
+                missing=each.missing,
             )
         )
     return rows
 
 
-def _counts(run: RunResult, protocol: Protocol) -> Columns:
-    """What each test row of a finished run counts, in the order of the rows."""
-    assert run.evaluation is not None
-    stored = read_predictions(Path(run.folder) / f"eval-{run.evaluation.eval_id}" / "predictions.parquet")
-    spec = under_protocol(get_dataset(run.config.dataset), run.config.protocol)
-    return score_rows(spec, [row.text for row in stored], [row.references for row in stored], protocol).columns
+def _cell(runs: Sequence[RunResult], protocol: Protocol) -> Cell:
+    """What each test row of finished runs counts, in the order of the rows."""
+    seeds, ids = [], set()
+    for run in runs:
+        assert run.evaluation is not None
+        stored = read_predictions(Path(run.folder) / f"eval-{run.evaluation.eval_id}" / "predictions.parquet")
+        spec = under_protocol(get_dataset(run.config.dataset), run.config.protocol)
+        texts, references = [row.text for row in stored], [row.references for row in stored]
+        seeds.append(score_rows(spec, texts, references, protocol).columns)
+        ids.add(tuple(row.id for row in stored if row.references))
+    dataset = runs[0].config.dataset
+    if len(ids) > 1:
+        raise DataError(
+            f"runs of {runs[0].config.method} were evaluated on different test rows of {dataset}; "
+            "evaluate them again with the same settings"
+        )
+    return Cell(tuple(seeds), _scorer(dataset, protocol), ids.pop())
 
 
 def _scorer(dataset: str, protocol: Protocol) -> Callable[[Columns], float]:

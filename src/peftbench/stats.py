@@ -39,6 +39,8 @@ class Cell:
 
     seeds: tuple[Columns, ...]
     score: Callable[[Columns], float]
+    ids: tuple[str, ...] = ()
+    """Names of the rows; what is compared row by row must have the same."""
 
     @property
     def rows(self) -> int:
@@ -70,13 +72,54 @@ def mean_interval(
         return Interval(estimate, None, None, confidence)
     source = np.random.default_rng(seed)
     means = [np.mean([_resampled(cell, source) for cell in cells]) for _ in range(replicates)]
+    return interval_of(estimate, np.array(means), confidence=confidence)
+
+
+def interval_of(estimate: float, draws: NDArray[Any] | None, *, confidence: float = CONFIDENCE) -> Interval:
+    """The percentile interval of an estimate's replicates; without ends where there are none."""
+    if draws is None:
+        return Interval(estimate, None, None, confidence)
     tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
+    low, high = np.percentile(draws, [tail, 100 - tail])
     return Interval(estimate, float(low), float(high), confidence)
 
 
-def _resampled(cell: Cell, source: np.random.Generator) -> float:
-    rows = source.integers(cell.rows, size=cell.rows)
+def paired_means(
+    methods: Sequence[Mapping[str, Cell]],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+    advance: Callable[[int], None] | None = None,
+) -> NDArray[np.float64] | None:
+    """Replicates of the mean over datasets for methods that are compared: an array (replicates, methods).
+
+    `methods` has the cells of each method by dataset. In one replicate all methods see the same rows, which they
+    share, and each its own draw of seeds, which it does not. None where no dataset has two rows. `advance` is told
+    of each replicate; large test sets take minutes. Raises `ValueError` where the methods differ in datasets or in
+    the rows of one.
+    """
+    datasets = list(methods[0]) if methods else []
+    if not datasets or any(set(cells) != set(datasets) for cells in methods):
+        raise ValueError("methods are compared on the same datasets, at least one; give each a cell for each")
+    for dataset in datasets:
+        if len({(cells[dataset].rows, cells[dataset].ids) for cells in methods}) > 1:
+            raise ValueError(f"methods were evaluated on different rows of {dataset}; give the same rows")
+    if all(methods[0][dataset].rows < 2 for dataset in datasets):
+        return None
+    source = np.random.default_rng(seed)
+    found = np.zeros((replicates, len(methods)))
+    for replicate in range(replicates):
+        for dataset in datasets:
+            count = methods[0][dataset].rows
+            rows = source.integers(count, size=count)
+            found[replicate] += [_resampled(cells[dataset], source, rows) for cells in methods]
+        if advance is not None:
+            advance(1)
+    return found / len(datasets)
+
+
+def _resampled(cell: Cell, source: np.random.Generator, rows: NDArray[Any] | None = None) -> float:
+    rows = source.integers(cell.rows, size=cell.rows) if rows is None else rows
     seeds = source.integers(len(cell.seeds), size=len(cell.seeds))
     drawn, times = np.unique(seeds, return_counts=True)
     scores = [cell.score({name: column[rows] for name, column in cell.seeds[number].items()}) for number in drawn]

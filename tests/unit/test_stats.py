@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from peftbench.stats import Cell, Interval, _resampled, mean_interval
+from peftbench.stats import Cell, Interval, _resampled, interval_of, mean_interval, paired_means
 
 
 def mean_cell(*seeds):
@@ -78,3 +78,33 @@ def test_intervals_apart():
     assert Interval(3, 2.5, 3.5).apart_from(Interval(1, 0.5, 1.5)) is True
     assert Interval(1, 0.5, 1.5).apart_from(Interval(1.4, 1.2, 1.6)) is False
     assert Interval(1, None, None).apart_from(Interval(1.4, 1.2, 1.6)) is None
+
+
+def test_paired_means_see_the_same_rows_for_all_methods():
+    # The second method is right where the first is wrong: whatever the rows, together they are right once a row.
+    right = np.random.default_rng(0).integers(2, size=37)
+    cells = [{"a": mean_cell(each), "b": mean_cell(1 - each)} for each in (right, 1 - right)]
+    draws = paired_means(cells, replicates=300)
+    assert draws.shape == (300, 2)
+    assert draws.sum(axis=1) == pytest.approx(np.ones(300))
+    assert draws[:, 0].std() > 0.03
+    # One on its own is resampled as `mean_interval` resamples it.
+    alone = mean_interval(list(cells[0].values()), replicates=4000)
+    paired = interval_of(alone.estimate, paired_means(cells, replicates=4000)[:, 0])
+    assert (paired.low, paired.high) == (pytest.approx(alone.low, abs=0.02), pytest.approx(alone.high, abs=0.02))
+
+
+def test_paired_means_draw_the_seeds_of_each_method_alone():
+    two = [{"a": mean_cell([0.0] * 20, [1.0] * 20)}, {"a": mean_cell([0.0] * 20, [1.0] * 20)}]
+    first, second = paired_means(two, replicates=2000).T
+    assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+
+
+def test_methods_on_different_rows_are_not_paired():
+    with pytest.raises(ValueError, match="different rows of a"):
+        paired_means([{"a": mean_cell([0.0, 1.0])}, {"a": mean_cell([0.0, 1.0, 1.0])}])
+    with pytest.raises(ValueError, match="same datasets"):
+        paired_means([{"a": mean_cell([0.0, 1.0])}, {"b": mean_cell([0.0, 1.0])}])
+    with pytest.raises(ValueError, match="same datasets"):
+        paired_means([])
+    assert paired_means([{"a": mean_cell([1.0])}]) is None

@@ -1,0 +1,168 @@
+"""Tables of performances and costs: read, checked, and the paper's own, which are shipped.
+
+A CSV file with a line of headings (lines that begin with # are comments), or a JSON list of objects, one a method:
+
+    method, performance (0 to 100), params (trainable), tflops (forward pass), memory_gb (peak of training)
+
+A row `base` gives the base model's tflops; without one, extra_tflops over the base stands in place of tflops.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from peftbench.errors import DataError, UnknownName
+from peftbench.penalty import GIGA, TERA
+from peftbench.sensitivity import Candidate
+from peftbench.stats import REPLICATES
+
+SHIPPED = {
+    "paper": "PEFT-Bench paper, Table 3 as printed",
+    "paper-means": "PEFT-Bench paper, performance as the means of Tables 1 and 2",
+}
+"""Tables that come with the package, with what they are."""
+BASE = "base"
+_NEEDED = ("method", "performance", "params", "memory_gb")
+_COLUMNS = (*_NEEDED, "tflops", "extra_tflops", "standard_error")
+_MOST_BYTES = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class CostTable:
+    """What a table says of the methods in it."""
+
+    title: str
+    candidates: tuple[Candidate, ...]
+    base_performance: float | None
+    """Score of the base model, which has no PSCP: it is not trained."""
+
+
+def shipped_costs(name: str) -> CostTable:
+    """A table that comes with the package; raises `UnknownName`."""
+    if name not in SHIPPED:
+        raise UnknownName("table of costs", name, SHIPPED)
+    found = read_costs(Path(__file__).with_name("costs") / f"{name}.csv")
+    return replace(found, title=SHIPPED[name])
+
+
+def read_costs(file: Path) -> CostTable:
+    """Read a table of costs, as the head of this module describes it.
+
+    `standard_error`, a column that may be there, gives each performance replicates: normal, independent of those
+    of other methods, within 0 to 100. Raises `DataError` with file, line, value and what was expected.
+    """
+    rows = list(_json_rows(file) if file.suffix.lower() == ".json" else _csv_rows(file))
+    if not rows:
+        raise DataError(f"{file.name} holds no methods; give one row for each")
+    columns = dict.fromkeys(name for _, row in rows for name in row)
+    for name in columns:
+        if name not in _COLUMNS:
+            raise UnknownName("column", name, _COLUMNS, f"{file.name}: ")
+    if absent := [name for name in _NEEDED if name not in columns]:
+        raise DataError(f"{file.name} has no column {', '.join(absent)}; expected are {', '.join(_COLUMNS)}")
+    if ("tflops" in columns) == ("extra_tflops" in columns):
+        raise DataError(f"{file.name} needs either tflops with a row {BASE!r}, or extra_tflops over the base")
+    named: dict[str, _Row] = {}
+    for place, values in rows:
+        method = values.get("method")
+        if not isinstance(method, str) or not method.strip():
+            raise DataError(f"{file.name}, {place}: method is {method!r}, expected a name")
+        row = _Row(f"{file.name}, {place}, {method.strip()}", values)
+        if named.setdefault(method.strip(), row) is not row:
+            raise DataError(f"{row.place}: the method stands there twice; give one row for each")
+    base = named.pop(BASE, None)
+    if "tflops" in columns and base is None:
+        raise DataError(
+            f"{file.name} has tflops but no row {BASE!r} of the base model's; add it or give extra_tflops"
+        )
+    if not named:
+        raise DataError(f"{file.name} holds the base model alone; give one row for each method")
+    erring = "standard_error" in columns
+    floor = 0.0 if base is None or "tflops" not in columns else base.number("tflops")
+    source = np.random.default_rng(0)
+    found = []
+    for method, row in named.items():
+        performance = row.number("performance", most=100)
+        flops = row.number("tflops") - floor if "tflops" in columns else row.number("extra_tflops", negative=True)
+        draws = None
+        if erring:
+            drawn = source.normal(performance, row.number("standard_error"), REPLICATES)
+            draws = np.clip(drawn, 0, 100)
+        found.append(
+            Candidate(
+                method,
+                performance,
+                params=row.number("params"),
+                flops=flops * TERA,
+                memory=row.number("memory_gb") * GIGA,
+                draws=draws,
+            )
+        )
+    scored = base is not None and base.values.get("performance") not in (None, "")
+    return CostTable(file.name, tuple(found), base.number("performance", most=100) if base and scored else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    place: str
+    values: Mapping[str, Any]
+
+    def number(self, name: str, *, negative: bool = False, most: float = 1e300) -> float:
+        given = self.values.get(name)
+        try:
+            value = math.nan if isinstance(given, bool) or given is None else float(given)
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if math.isfinite(value) and (negative or value >= 0) and abs(value) <= most:
+            return value
+        least = "" if negative else " of at least 0" if most == 1e300 else f" from 0 to {most:g}"
+        raise DataError(f"{self.place}: {name} is {given!r}, expected a finite number{least}")
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{file.name} is too large for a table of costs; give one row for each method")
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(file)!r} cannot be read as text: {error}; give a CSV or JSON file") from error
+
+
+def _csv_rows(file: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    lines = [
+        (number, line)
+        for number, line in enumerate(_text(file).splitlines(), 1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    try:
+        read = list(csv.reader((line for _, line in lines), strict=True))
+    except csv.Error as error:
+        raise DataError(f"{file.name} cannot be read as CSV ({error}); mend the file") from error
+    if len(read) != len(lines):
+        raise DataError(f"{file.name} cannot be read as CSV (a cell goes over several lines); mend the file")
+    headings = [cell.strip() for cell in read[0]] if read else []
+    if len(set(headings)) != len(headings):
+        raise DataError(f"{file.name} has two columns of one name; give each a name of its own")
+    for (number, _), cells in zip(lines[1:], read[1:], strict=True):
+        if len(cells) != len(headings):
+            raise DataError(
+                f"{file.name}, line {number}: {len(cells)} cells, expected {len(headings)}, as headings"
+            )
+        yield f"line {number}", dict(zip(headings, (cell.strip() for cell in cells), strict=True))
+
+
+def _json_rows(file: Path) -> Iterable[tuple[str, dict[str, Any]]]:
+    try:
+        rows = json.loads(_text(file))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file.name} cannot be read as JSON ({error}); mend the file") from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise DataError(f"{file.name} is not a list of objects; give one object for each method")
+    for number, row in enumerate(rows, 1):
+        yield f"row {number}", row
