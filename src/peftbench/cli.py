@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peftbench.cli_query import results
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 show_app = typer.Typer(no_args_is_help=True, help="Show one dataset or method in full.")
 app.add_typer(show_app, name="show")
+app.command()(results)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Settings = Annotated[
@@ -46,10 +48,10 @@ def common(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods or metrics.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods, metrics or columns.")],
     as_json: AsJson = False,
 ) -> None:
-    """List the datasets, methods or metrics."""
+    """List the datasets, methods, metrics, or the columns of results."""
     with reported():
         from peftbench import listing
 
