@@ -1,5 +1,6 @@
 """Records of runs that were never made, whole and of the size of real ones, for tests of what reads records."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ DEVICE = "NVIDIA H100 80GB HBM3"
 
 
 def config_of(
-    output: Path, method: str = "lora", dataset: str = "rte", seed: int = 42, **changes: Any
+    output: Path, method: str = "lora", dataset: str = "rte", seed: int = 42, settings: Any = None, **changes: Any
 ) -> RunConfig:
     values: dict[str, Any] = {
-        "model": "models/small", "dataset": dataset, "method": MethodChoice(name=method), "seed": seed,
-        "output": str(output), **changes,
+        "model": "models/small", "dataset": dataset, "seed": seed, "output": str(output),
+        "method": MethodChoice(name=method, settings=settings or {}), **changes,
     }  # fmt: skip
     return RunConfig(**values)
 
@@ -73,7 +74,7 @@ def training_of(config: RunConfig, train_id: str, *, failed: bool = False, **cha
         "failure": Failure(reason="nonfinite", message="the loss is not finite at step 7", step=7) if failed else None,
         "config": config, "model": model_of(config), "data": data_of(config),
         "tokens": {split: tokens_of(split) for split in ("train", "validation")},
-        "trainable_params": 57_344, "trainable_dtype": "float32", "adapter_params": 57_344, "adapter_bytes": 57_000,
+        "trainable_params": 57_344, "trainable_dtype": "float32", "adapter_params": 57_300, "adapter_bytes": 57_000,
         "adapter_sha256": "d" * 64, "shared_prefix_tokens": 12, "steps": 5610, "best_step": 2805,
         "best_validation_loss": 0.25, "peak_memory_bytes": 4_100_000_000, "memory_kind": "cuda allocated",
         "seconds": 100.0, "provenance": made_with(), "efficiency": efficiency, **changes,
@@ -112,12 +113,14 @@ def evaluation_of(config: RunConfig, train_id: str, primary: float = 80.0, **cha
 
 def add_run(
     output: Path, method: str = "lora", dataset: str = "rte", seed: int = 42, primary: float | None = 80.0,
-    *, failed: bool = False, evaluation: dict[str, Any] | None = None, training: dict[str, Any] | None = None,
-    **changes: Any,
+    *, failed: bool = False, evaluation: Any = None, training: Any = None, **changes: Any,
 ) -> Path:  # fmt: skip
-    """Write one run as a real one leaves it, and give its folder; without `primary` it was only trained."""
+    """Write one run as a real one leaves it, and give its folder; without `primary` it was only trained.
+
+    `evaluation` and `training` change keys of the two records, anything else those of the configuration.
+    """
     config = config_of(output, method, dataset, seed, **changes)
-    train_id = f"{abs(hash((method, dataset, seed, repr(changes)))):012x}"[:12]
+    train_id = hashlib.sha256(repr((method, dataset, seed, changes)).encode()).hexdigest()[:12]
     run = RunFolder.of(config, Path(config.model).name, train_id)
     run.open(train_id, config)
     if method != "base":

@@ -119,6 +119,7 @@ LOADED = "import json, sys; print(json.dumps([n for n in ('torch', 'transformers
         "import peftbench; peftbench.RunConfig, peftbench.RunResult, peftbench.DatasetSpec, peftbench.MethodSpec",
         "from peftbench.config import run_config; run_config({'model': 'm', 'dataset': 'rte', 'method': 'lora'})",
         "import peftbench.rescore, peftbench.listing, peftbench.console, peftbench.store",
+        "from peftbench.query import read, results; import peftbench.tabular, peftbench.sql, pandas, duckdb",
         "import peftbench.costing; from peftbench.efficiency.devices import find_device; find_device('h200')",
         "from peftbench.listing import rows_of; [rows_of(kind) for kind in ('datasets', 'methods', 'metrics')]",
         "from peftbench.listing import dataset, method; dataset('cb', 'published'); method('lora', None, None, [])",
@@ -129,7 +130,14 @@ def test_torch_is_not_loaded_by(code):
 
 
 def test_commands_that_only_look_do_not_load_torch():
-    for arguments in (["--help"], ["list", "datasets"], ["list", "metrics", "--json"], ["show", "method", "lora"]):
+    for arguments in (
+        ["--help"],
+        ["list", "datasets"],
+        ["list", "metrics", "--json"],
+        ["show", "method", "lora"],
+        ["results", "--help"],
+        ["list", "columns"],
+    ):
         code = (
             "import sys\nfrom peftbench.cli import app\n"
             f"try:\n    app({arguments})\nexcept SystemExit as end:\n    assert not end.code\n{LOADED}"
@@ -177,6 +185,8 @@ except SystemExit as end:
         (["show", "dataset", "conala"], 0, ""),
         (["show", "method", "lora"], 0, ""),
         (["score", "nowhere"], 2, "'nowhere' does not exist; give a folder"),
+        (["list", "columns"], 0, ""),
+        (["results", "nowhere"], 2, "'nowhere' does not exist; give a folder that holds runs"),
         (["run", "configs/train.yaml"], 2, "is not installed; install what trains and predicts"),
         (
             ["show", "method", "lora", "--model", "configs"],

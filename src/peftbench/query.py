@@ -149,7 +149,7 @@ def _value(column: str, given: str, text: str) -> str | float | bool | None:
     if not math.isfinite(number) or not given.isascii() or "_" in given:
         raise ConfigError(f"condition {text!r}: {column} is a number, not {given!r}")
     if kind == "whole number" and re.fullmatch(r"[+-]?\d{1,18}", given):
-        return int(given)  # a float is not exact beyond 2 to the 53
+        return int(given)  # a float of so many digits is not exact
     return number
 
 
@@ -175,11 +175,16 @@ def _met(cells: Any, condition: Condition) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if condition.operator in ("=", "!="):
-        found = pa.array([False] * len(cells), pa.bool_())
-        for value in condition.values:
-            equal = pc.is_null(cells) if value is None else pc.fill_null(pc.equal(cells, pa.scalar(value)), False)
-            found = pc.or_(found, equal)
-        return found if condition.operator == "=" else pc.invert(found)
-    compare = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}[condition.operator]
-    return pc.fill_null(compare(cells, pa.scalar(condition.values[0])), False)
+    compare = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}.get(
+        condition.operator, pc.equal
+    )
+    found = pa.array([False] * len(cells), pa.bool_())
+    for value in condition.values:
+        if value is None:
+            met = pc.is_null(cells)
+        else:
+            # Arrow refuses to compare a whole number beyond 2 to the 53 with a fraction.
+            exact = not (isinstance(value, float) and pa.types.is_integer(cells.type))
+            met = compare(cells if exact else cells.cast(pa.float64(), safe=False), pa.scalar(value))
+        found = pc.or_(found, pc.fill_null(met, False))
+    return pc.invert(found) if condition.operator == "!=" else found
