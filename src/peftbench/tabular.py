@@ -1,12 +1,13 @@
 """Tables as text and files: for a terminal, CSV that a spreadsheet can open, JSON and Parquet."""
 
 import csv
-import io
 import json
 import math
 import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from peftbench.console import print_table, shown
@@ -39,13 +40,18 @@ def format_for(given: str | None, output: Path | None) -> Format:
 
 
 def put(table: "pa.Table", form: Format, output: Path | None) -> None:
-    """Write a table to a file, whole or not at all, or to standard output; raises `DataError` if it cannot."""
+    """Write a table to a file, whole or not at all, or to standard output.
+
+    Raises `DataError` if it cannot, `ConfigError` if the format cannot hold it.
+    """
     if form == "table":
         columns = table.column_names
         rows = [[_short(cell) for cell in row] for row in _rows(table)]
         numbers = [field.name for field in table.schema if _is_number(field.type)]
         print_table("", columns, rows, right=numbers)
         return
+    if form != "csv" and len(set(table.column_names)) < table.num_columns:
+        raise ConfigError(f"two columns have the same name, which {form} cannot tell apart; name them by AS")
     content = _parquet(table) if form == "parquet" else (_csv(table) if form == "csv" else _json(table)).encode()
     if output is not None:
         with explained(output), draft_of(output) as draft:
@@ -77,12 +83,13 @@ def _short(cell: Any) -> Any:
 
 
 def _csv(table: "pa.Table") -> str:
-    out = io.StringIO(newline="")
-    write = csv.writer(out, lineterminator="\n").writerow
+    lines: list[str] = []
+    # Some versions of csv quote only what the end of a line is made of: both marks, until the line is kept.
+    write = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerow
     write([_harmless(name) for name in table.column_names])
     for row in _rows(table):
         write([_cell(value) for value in row])
-    return out.getvalue()
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
 
 def _cell(value: Any) -> Any:
@@ -91,7 +98,7 @@ def _cell(value: Any) -> Any:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    if isinstance(value, int | float | Decimal):
         return value
     return _harmless(value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False).strip('"'))
 
@@ -102,10 +109,7 @@ def _harmless(text: str) -> str:
 
 
 def _json(table: "pa.Table") -> str:
-    names = table.column_names
-    if len(set(names)) < len(names):
-        raise ConfigError("two columns have the same name, which JSON cannot tell apart; name them by AS")
-    rows = [dict(zip(names, map(_plain, row), strict=True)) for row in _rows(table)]
+    rows = [dict(zip(table.column_names, map(_plain, row), strict=True)) for row in _rows(table)]
     lines = ",\n ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
     return f"[{lines}]\n"
 

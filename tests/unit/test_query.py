@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from datetime import datetime
 
 import pyarrow as pa
@@ -289,6 +290,7 @@ TABLE_OF_THIS_PROCESS = TABLE
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:60]))
 def test_sql_that_is_more_than_a_look_at_the_table_is_refused(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sql._LOCKED, "memory_limit", "200MB")
     file = tmp_path / "secret.csv"
     file.write_text(SECRET)
     with pytest.raises(ConfigError, match="--sql ") as error:
@@ -309,11 +311,29 @@ def test_settings_are_locked_in_this_version_of_duckdb(tmp_path):
     }  # fmt: skip
 
 
+def test_an_old_duckdb_is_refused(monkeypatch):
+    monkeypatch.setattr("duckdb.__version__", "1.5.6")
+    with pytest.raises(ConfigError, match=r"duckdb 1\.5\.6 is too old; update it: pip install"):
+        run_sql(TABLE, "SELECT 1")
+
+
 def test_an_answer_may_be_as_long_as_the_limit(monkeypatch):
     monkeypatch.setattr(sql, "MOST_ROWS", 4)
     assert run_sql(TABLE, "SELECT * FROM results").num_rows == 4
     with pytest.raises(ConfigError, match="more than 4 rows; add a LIMIT"):
         run_sql(TABLE, "SELECT * FROM range(5)")
+
+
+ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t"
+
+
+@pytest.mark.parametrize("query", [ENDLESS, "SELECT count(*) FROM range(1000000) a, range(1000000) b"])
+def test_a_query_without_end_is_stopped(monkeypatch, query):
+    monkeypatch.setattr(sql, "MOST_SECONDS", 0.2)
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match="--sql takes more than 0 seconds; ask for less"):
+        run_sql(TABLE, query)
+    assert time.monotonic() - begun < 20
 
 
 def test_two_queries_know_nothing_of_one_another():
