@@ -1,7 +1,7 @@
 """The command line: a few lines for each command, everything behind it loaded when the command runs.
 
-Exit status: 0 done, 1 a run failed, 2 the input is wrong, 130 stopped by Ctrl-C. Errors that the user can mend
-are one sentence on standard error; `--debug` adds the traceback.
+Exit status: 0 done, 1 a run failed or a record cannot be read, 2 the input is wrong, 130 stopped by Ctrl-C. Errors
+that the user can mend are one sentence on standard error; `--debug` adds the traceback.
 """
 
 import json
