@@ -120,6 +120,7 @@ LOADED = "import json, sys; print(json.dumps([n for n in ('torch', 'transformers
         "from peftbench.config import run_config; run_config({'model': 'm', 'dataset': 'rte', 'method': 'lora'})",
         "import peftbench.rescore, peftbench.listing, peftbench.console, peftbench.store",
         "from peftbench import figures, tradeoff; tradeoff.weigh('paper').maps()",
+        "from peftbench.query import read, results; import peftbench.tabular, peftbench.sql, pandas, duckdb",
         "import peftbench.costing; from peftbench.efficiency.devices import find_device; find_device('h200')",
         "from peftbench.listing import rows_of; [rows_of(kind) for kind in ('datasets', 'methods', 'metrics')]",
         "from peftbench.listing import dataset, method; dataset('cb', 'published'); method('lora', None, None, [])",
@@ -136,6 +137,8 @@ def test_commands_that_only_look_do_not_load_torch():
         ["list", "metrics", "--json"],
         ["show", "method", "lora"],
         ["pscp", "paper"],
+        ["results", "--help"],
+        ["list", "columns"],
     ):
         code = (
             "import sys\nfrom peftbench.cli import app\n"
@@ -186,6 +189,8 @@ except SystemExit as end:
         (["pscp", "paper", "--break-even"], 0, ""),
         (["pscp", "paper", "--map", "map.svg"], 2, "install what draws figures: pip install peftbench[figures]"),
         (["score", "nowhere"], 2, "'nowhere' does not exist; give a folder"),
+        (["list", "columns"], 0, ""),
+        (["results", "nowhere"], 2, "'nowhere' does not exist; give a folder that holds runs"),
         (["run", "configs/train.yaml"], 2, "is not installed; install what trains and predicts"),
         (
             ["show", "method", "lora", "--model", "configs"],

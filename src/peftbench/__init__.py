@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from peftbench.errors import ConfigError, DataError, PeftBenchError, UnknownName
     from peftbench.execute import run, run_many
     from peftbench.penalty import CostModel, Factor, pscp
+    from peftbench.query import results
     from peftbench.records import EngineConfig, EvaluationConfig, RunConfig, RunResult, TrainingConfig
     from peftbench.rescore import score
     from peftbench.schema import DatasetSpec, MethodSpec
@@ -35,6 +36,7 @@ _HOME = {
     "TrainingConfig": "records",
     "UnknownName": "errors",
     "pscp": "penalty",
+    "results": "query",
     "run": "execute",
     "run_many": "execute",
     "score": "rescore",
@@ -55,6 +57,7 @@ __all__ = [
     "TrainingConfig",
     "UnknownName",
     "pscp",
+    "results",
     "run",
     "run_many",
     "score",

@@ -1,7 +1,7 @@
 """The command line: a few lines for each command, everything behind it loaded when the command runs.
 
-Exit status: 0 done, 1 a run failed, 2 the input is wrong, 130 stopped by Ctrl-C. Errors that the user can mend
-are one sentence on standard error; `--debug` adds the traceback.
+Exit status: 0 done, 1 a run failed or a record cannot be read, 2 the input is wrong, 130 stopped by Ctrl-C. Errors
+that the user can mend are one sentence on standard error; `--debug` adds the traceback.
 """
 
 import json
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from peftbench.cli_pscp import pscp
+from peftbench.cli_query import results
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 show_app = typer.Typer(no_args_is_help=True, help="Show one dataset or method in full.")
 app.add_typer(show_app, name="show")
+app.command()(results)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Settings = Annotated[
@@ -48,10 +50,10 @@ def common(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods or metrics.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods, metrics or columns.")],
     as_json: AsJson = False,
 ) -> None:
-    """List the datasets, methods or metrics."""
+    """List the datasets, methods, metrics, or the columns of results."""
     with reported():
         from peftbench import listing
 

@@ -26,6 +26,13 @@ class DataError(PeftBenchError):
     """Rows, files or models are not what was promised."""
 
 
+class NotInstalled(PeftBenchError):
+    """A package that only queries need is missing."""
+
+    def __init__(self, package: str | None) -> None:
+        super().__init__(f"{package} is not installed; install what queries need: pip install peftbench[query]")
+
+
 class UnknownName(PeftBenchError):
     """A name that is not in a registry; the message offers the nearest ones."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(kind: str) -> list[dict[str, Any]]:
-    """One row for each `datasets`, `methods` or `metrics`, in their order; raises `UnknownName`."""
+    """One row for each of `datasets`, `methods`, `metrics` or `columns`, in order; raises `UnknownName`."""
     if kind == "datasets":
         specs = [get_dataset(name) for name in dataset_names()]
         return [
@@ -37,8 +37,12 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
         from peftbench.methods.specs import methods
 
         return [{"name": spec.name, "category": spec.category, "summary": spec.summary} for spec in methods]
+    if kind == "columns":
+        from peftbench.columns import described
+
+        return [dict(each) for each in described()]
     if kind != "metrics":
-        raise UnknownName("kind", kind, ("datasets", "methods", "metrics"))
+        raise UnknownName("kind", kind, ("datasets", "methods", "metrics", "columns"))
     from peftbench.metrics import metrics
 
     return [{"name": metric.name, "summary": _first_line(metric.count.__doc__)} for metric in metrics]

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from peftbench.disk import draft_of, explained, write_tensors, write_text
 from peftbench.errors import DataError
-from peftbench.records import EvalRecord, RunConfig, RunResult, TrainRecord
+from peftbench.records import RECORD_VERSION, EvalRecord, RunConfig, RunResult, TrainRecord
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -205,7 +205,16 @@ def _results_of(described: Path) -> list[RunResult]:
 
 def read_record(model: type[M], file: Path) -> M | None:
     """A finished record, or None where there is none; raises `DataError` if it cannot be understood."""
-    return _model(model, file.read_bytes(), file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
+    record = _model(model, text, file)
+    if getattr(record, "record_version", RECORD_VERSION) > RECORD_VERSION:
+        raise DataError(_of_newer_version(file))
+    return record
 
 
 def write_record(file: Path, record: TrainRecord | EvalRecord, *, again: bool = False) -> None:
@@ -276,9 +285,25 @@ def _model(model: type[M], text: str | bytes, file: Path) -> M:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
+        if _version(text) > RECORD_VERSION:
+            raise DataError(_of_newer_version(file)) from error
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DataError(
             f"{file} is not a record of this version: {key}: {first['msg']}; it may be damaged or from a newer "
             "version of peftbench"
         ) from error
+
+
+def _version(text: str | bytes) -> int:
+    """The version that a record gives itself, 0 where it says none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return 0
+    found = value.get("record_version") if isinstance(value, dict) else None
+    return found if isinstance(found, int) else 0
+
+
+def _of_newer_version(file: Path) -> str:
+    return f"{file} was written by a newer version of peftbench than this one; install that version to read it"
