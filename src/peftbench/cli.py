@@ -33,6 +33,12 @@ DataDir = Annotated[
 ]
 Device = Annotated[str | None, typer.Option(help="Device, such as cpu or cuda:1.")]
 Force = Annotated[bool, typer.Option("--force", help="Go on under another number of threads.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track", metavar="NAME", help="Copy curve and scores to tensorboard, wandb, mlflow or trackio."
+    ),
+]
 TrainFile = Annotated[Path, typer.Argument(metavar="TRAIN.yaml", help="Training configuration.")]
 
 
@@ -105,10 +111,11 @@ def train(
     data_dir: DataDir = None,
     device: Device = None,
     force: Force = False,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one adapter and keep its best weights; a stopped training goes on."""
-    _run(train_file, None, settings, data_dir, device, force, as_json, evaluate=False)
+    _run(train_file, None, settings, data_dir, device, force, as_json, evaluate=False, track=track)
 
 
 @app.command()
@@ -124,10 +131,13 @@ def run(
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="Several seeds in place of the file's, trained together.")
     ] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Train, predict and score one run, or one for each seed; what is finished is not done again."""
-    _run(train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True, seeds=seeds)
+    _run(
+        train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True, seeds=seeds, track=track
+    )
 
 
 @app.command("eval")
@@ -301,6 +311,7 @@ def _run(
     *,
     evaluate: bool,
     seeds: str | None = None,
+    track: list[str] | None = None,
 ) -> None:
     with reported():
         from peftbench.config import load_run_config
@@ -312,6 +323,7 @@ def _run(
             settings or (),
             data__directory=str(data_dir) if data_dir else None,
             device=device,
+            tracking=track or None,
         )
         configs = [config.model_copy(update={"seed": seed}) for seed in _seeds(seeds)] if seeds else [config]
         from peftbench.console import observing

@@ -7,8 +7,9 @@ are what is written beside a run and never changed after. No behaviour here beyo
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from peftbench.errors import suggestion
 from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol
 
 Positive = Annotated[int, Field(ge=1)]
@@ -40,6 +41,26 @@ def _plain_text(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain_text)]
+
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
+
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"the name of a tracker{suggestion(name, TRACKERS)}")
+    return name
+
+
+def _project(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError("a name of at most 100 letters, digits, dots, dashes and underscores")
+    return name
+
+
+Trackers = Annotated[
+    tuple[Annotated[str, AfterValidator(_tracker)], ...],
+    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
+]
 
 RECORD_VERSION = 1
 """Raised when a field of a record changes its meaning."""
@@ -131,6 +152,10 @@ class RunConfig(Frozen):
     """Folder of all runs."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of a finished run."""
+    tracking: Trackers = ()
+    """Trackers that are given a copy of what `peftbench.mirrors` lists; not part of an id and in no record."""
+    tracking_project: Annotated[str, AfterValidator(_project)] = "peftbench"
+    """Project, or experiment, of the runs in a tracker."""
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
