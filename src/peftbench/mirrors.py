@@ -4,7 +4,6 @@ The records beside a run are the truth; a mirror only repeats some of it. Each t
 (`trackers`), which is told of runs through a queue that never makes a training wait.
 """
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,8 +65,8 @@ def mirrored(observer: Observer, configs: Sequence[RunConfig]) -> Iterator[Obser
     for name in names:
         if not _installed(name):
             raise ConfigError(
-                f"tracker {name!r} is not installed; install it with pip install peftbench[{name}], or leave it out "
-                "of `tracking`"
+                f"tracker {name!r} is not installed; install it with pip install 'peftbench[{name}]', or leave it "
+                "out of tracking"
             )
     mirrors = Mirrors(observer, configs, {name: Mirror(name) for name in names})
     patience = STOPPED_SECONDS
@@ -111,9 +110,7 @@ def _plain(value: str | int | float) -> str | int | float:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: value for name, value in values.items() if isinstance(value, int | float) and math.isfinite(value)
-    }
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
 class Mirrors(Observer):

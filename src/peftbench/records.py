@@ -57,10 +57,12 @@ def _project(name: str) -> str:
     return name
 
 
-Trackers = Annotated[
-    tuple[Annotated[str, AfterValidator(_tracker)], ...],
-    BeforeValidator(lambda given: [given] if isinstance(given, str) else given),
-]
+def _names(given: object) -> object:
+    """One name stands for a list of one; what is strict takes a list for no tuple."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Trackers = Annotated[tuple[Annotated[str, AfterValidator(_tracker)], ...], BeforeValidator(_names)]
 
 RECORD_VERSION = 1
 """Raised when a field of a record changes its meaning."""

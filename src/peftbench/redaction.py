@@ -31,7 +31,8 @@ _TELLING = {
     *("SECRET", "SIGNATURE", "TOKEN"),
 }
 """Words in the name of a variable that holds a secret."""
-_URL = re.compile(r"\b([a-z][a-z0-9+.-]*:/+)[^\s/?#\"']+@", re.IGNORECASE)
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]*:/+)(?:[^\s/?#:@\"']+:[^\s\"']*|[^\s/?#\"']+)@", re.IGNORECASE)
+"""A password may hold what should have been written in another way, such as a slash."""
 _SHORTEST = 8
 _NAME = re.compile(r"[a-z_-]{1,15}|\d{1,11}")
 """Values that are words of a configuration or numbers: they would be found where nobody meant them."""

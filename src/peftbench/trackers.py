@@ -44,7 +44,6 @@ class TensorBoardRun:
     """
 
     def __init__(self, run: Mapping[str, Any], output: Path) -> None:
-        from tensorboard.plugins.hparams.summary import session_start_pb
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         folder = output / "tensorboard" / run["place"]
@@ -52,7 +51,7 @@ class TensorBoardRun:
         self.file = (folder / f"events.out.tfevents.{time.time_ns()}.peftbench").open("wb")
         self.writer = RecordWriter(self.file)
         self._write(file_version="brain.Event:2")
-        self._write(summary=session_start_pb(hparams=dict(run["config"])))
+        self._write_session("session_start_info", {"hparams": run["config"]})
 
     def log(self, values: Values, step: int) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -61,11 +60,10 @@ class TensorBoardRun:
         self._write(step=step, summary=Summary(value=scalars))
 
     def finish(self, values: Values, step: int, status: Status) -> None:
-        from tensorboard.plugins.hparams.api_pb2 import Status as Ended
-        from tensorboard.plugins.hparams.summary import session_end_pb
-
         self.log(values, step)
-        self._write(summary=session_end_pb(Ended.STATUS_SUCCESS if status == "done" else Ended.STATUS_FAILURE))
+        self._write_session(
+            "session_end_info", {"status": "STATUS_SUCCESS" if status == "done" else "STATUS_FAILURE"}
+        )
         self.file.close()
 
     def _write(self, **event: Any) -> None:
@@ -73,6 +71,18 @@ class TensorBoardRun:
 
         self.writer.write(Event(wall_time=time.time(), **event).SerializeToString())
         self.file.flush()
+
+    def _write_session(self, kind: str, info: Mapping[str, Any]) -> None:
+        """Begin or end the run's row in the table of hyperparameters."""
+        from google.protobuf.json_format import ParseDict
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.plugins.hparams.metadata import PLUGIN_DATA_VERSION, PLUGIN_NAME
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+        content = ParseDict({kind: info, "version": PLUGIN_DATA_VERSION}, HParamsPluginData())
+        data = SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME, content=content.SerializeToString())
+        value = Summary.Value(tag=f"_hparams_/{kind}", metadata=SummaryMetadata(plugin_data=data))
+        self._write(summary=Summary(value=[value]))
 
 
 class WandbRun:
