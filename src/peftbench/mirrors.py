@@ -179,12 +179,11 @@ class Mirrors(Observer):
         if run not in self.steps:
             return
         step = self.steps.pop(run) or (result.train.steps if result.train else 0)
-        self._finish(run, step, result.status, final_values(result))
+        end = {"step": step, "status": result.status, "values": final_values(result)}
+        self._send(run, {"do": "finish", "run": run, **end})
 
     def close(self, patience: float) -> None:
-        """End the runs that are open, give the trackers so many seconds together, and tell what went wrong."""
-        for run, step in self.steps.items():
-            self._finish(run, step, "stopped", {})
+        """Give the trackers so many seconds together to end, also the runs still open, and tell what went wrong."""
         until = time.monotonic() + patience
         try:
             for mirror in self.trackers.values():
@@ -200,9 +199,6 @@ class Mirrors(Observer):
         if run in self.waiting:
             self.steps[run] = 0
             self._send(run, self.waiting.pop(run))
-
-    def _finish(self, run: int, step: int, status: str, values: Mapping[str, float]) -> None:
-        self._send(run, {"do": "finish", "run": run, "step": step, "status": status, "values": values})
 
     def _send(self, run: int, message: dict[str, Any]) -> None:
         for name in dict.fromkeys(self.configs[run].tracking):

@@ -196,7 +196,11 @@ RUNS: dict[str, type[Run]] = {
 ENVIRONMENT: dict[str, dict[str, str | None]] = {
     "tensorboard": {},
     "wandb": {"WANDB_ERROR_REPORTING": "false"},
-    "mlflow": {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_FILE_STORE": "true"},
+    "mlflow": {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ALLOW_FILE_STORE": "true",  # where the user names one
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # minutes else, until a server that is away is told of
+    },
     "trackio": {
         # Else it asks the hub for the user's name, or keeps its runs there.
         "HF_HUB_OFFLINE": "1",
@@ -210,25 +214,37 @@ ENVIRONMENT: dict[str, dict[str, str | None]] = {
 """What is set in the process of each tracker, or taken out of it, before the library is loaded."""
 
 
-def serve(kind: type[Run], messages: "queue.SimpleQueue[dict[str, Any] | None]", answers: TextIO) -> None:
-    """Do what the messages say until there are no more; tell of each call that failed, and go on."""
+Messages = queue.SimpleQueue[dict[str, Any] | None]
+
+
+def serve(kind: type[Run], messages: Messages, answers: TextIO) -> None:
+    """Do what the messages say until there are no more, then close what is open; tell of each call that failed."""
     runs: dict[int, Run] = {}
+    steps: dict[int, int] = {}
     while (message := messages.get()) is not None:
-        number = message["run"]
-        try:
-            if message["do"] == "start":
-                runs[number] = kind(message, Path(message["output"]))
-            elif number in runs and message["do"] == "log":
-                runs[number].log(message["values"], message["step"])
-            elif number in runs:
-                runs.pop(number).finish(message["values"], message["step"], message["status"])
-        except BaseException as error:  # a library may even call sys.exit
-            lines = str(error).strip().splitlines()
-            told = {"during": message["do"], "error": type(error).__name__, "text": lines[0] if lines else ""}
-            print(json.dumps(told), file=answers, flush=True)
+        steps[message["run"]] = message.get("step", 0)
+        _follow(message, kind, runs, answers)
+    for number in list(runs):  # the training was stopped, or is gone
+        last = {"do": "finish", "run": number, "step": steps[number], "values": {}, "status": "stopped"}
+        _follow(last, kind, runs, answers)
 
 
-def _listen(heard: TextIO, messages: "queue.SimpleQueue[dict[str, Any] | None]") -> None:
+def _follow(message: Mapping[str, Any], kind: type[Run], runs: dict[int, Run], answers: TextIO) -> None:
+    number = message["run"]
+    try:
+        if message["do"] == "start":
+            runs[number] = kind(message, Path(message["output"]))
+        elif number in runs and message["do"] == "log":
+            runs[number].log(message["values"], message["step"])
+        elif number in runs:
+            runs.pop(number).finish(message["values"], message["step"], message["status"])
+    except BaseException as error:  # a library may even call sys.exit
+        lines = str(error).strip().splitlines()
+        told = {"during": message["do"], "error": type(error).__name__, "text": lines[0] if lines else ""}
+        print(json.dumps(told), file=answers, flush=True)
+
+
+def _listen(heard: TextIO, messages: Messages) -> None:
     for line in heard:
         messages.put(json.loads(line))
     messages.put(None)
@@ -248,7 +264,7 @@ def main(name: str) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nowhere, number)
-    messages: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    messages: Messages = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(heard, messages), daemon=True).start()
     with suppress(BaseException):
         import_module(name)  # in good time; if that fails, so does the first call, which tells of it

@@ -70,7 +70,6 @@ def command(world, *arguments, fakes=True, **variables):
             "HTTPS_PROXY": f"http://user:{quoted('proxy URL')}@127.0.0.1:9",
             "STORAGE_SECRET_KEY": SECRETS["data folder"],
             "FAKE_LOG": str(world / "heard.jsonl"), "WANDB_MODE": "offline", "TRACKIO_DIR": str(world / "trackio"),
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             **variables,
         },
     )  # fmt: skip
