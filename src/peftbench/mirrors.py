@@ -183,7 +183,7 @@ class Mirrors(Observer):
         self._send(run, {"do": "finish", "run": run, **end})
 
     def close(self, patience: float) -> None:
-        """Give the trackers so many seconds together to end, also the runs still open, and tell what went wrong."""
+        """Give the trackers so many seconds together to end, and tell what went wrong."""
         until = time.monotonic() + patience
         try:
             for mirror in self.trackers.values():
