@@ -14,9 +14,10 @@ def heard(tracker, what, **given):
             json.dumps({"tracker": tracker, "what": what, "variables": sorted(os.environ), **given}, default=str)
             + "\n"
         )
-    everything = " ".join(
-        [*os.environ.values(), Path(os.environ.get("NETRC", os.devnull)).read_text().replace("\n", " ")]
-    )
+    # The secrets first, before whatever a message may be cut after.
+    names = sorted(os.environ, key=lambda name: not name.endswith(("_KEY", "_TOKEN", "_PASSWORD", "_URI")))
+    known = Path(os.environ.get("NETRC", os.devnull)).read_text().replace("\n", " ")
+    everything = " ".join([known, *(os.environ[name] for name in names)])
     print("to standard output:", everything)
     print("to standard error:", everything, file=sys.stderr)
     when, _, misdeed = os.environ.get("FAKE", "").partition("=")

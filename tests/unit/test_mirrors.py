@@ -198,15 +198,20 @@ def test_a_tracker_that_is_not_installed_is_found_before_anything_is_done(tmp_pa
 @pytest.mark.parametrize("misdeed", ["raise", "exit"])
 def test_what_a_tracker_throws_is_one_note(tmp_path, fakes, monkeypatch, tracker, when, misdeed):
     monkeypatch.setenv("FAKE", f"{when}={misdeed}")
-    monkeypatch.setenv("SERVICE_TOKEN", "t0p-secret-value")
+    (tmp_path / "netrc").write_text("machine host login me password n3trc-secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN"):
+        monkeypatch.setenv(name, f"{name[:3]}-t0p-secret")
     ear = Ear()
     make_run(tmp_path, ear, tracker, points=4)
     kind, text = ("ConnectionError", "no answer to") if misdeed == "raise" else ("SystemExit", "gave up")
     [note] = ear.notes
-    assert note.startswith(f"tracker {tracker} failed at {when}: {kind}: {text}")
+    assert note.startswith(f"tracker {tracker} failed at {when}: {kind}: {text} machine host")
     assert note.endswith("the run is not affected, its copy there is incomplete")
     assert "second line" not in note
-    assert "t0p-secret-value" not in note
+    assert "n3trc-secret" not in note
+    assert "t0p-secret" not in note
+    assert "login me password ***" in note  # it was there to be found
     assert ear.heard[-1] == ("ended", 0)
 
 
