@@ -28,7 +28,7 @@ MAY_IMPORT_HEAVY = (
 )
 WRITTEN = [
     path
-    for pattern in ("*.md", "docs/*.md", "*.toml", "*.cff", "Makefile", "configs/*", "src/**/*.py", "src/**/*.yaml", "src/**/*.json", "tests/**/*.py",
+    for pattern in ("*.md", "docs/*.md", "*.toml", "*.cff", "Makefile", "configs/*.yaml", "configs/grids/*", "src/**/*.py", "src/**/*.yaml", "src/**/*.json", "tests/**/*.py",
                     "tools/*.py", "bench/**/*.py", ".ci/run")
     for path in ROOT.glob(pattern)
 ]  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from peftbench.cli_cost import calibrate, plan, profile
+from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Track, TrainFile
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
@@ -24,20 +26,6 @@ app = typer.Typer(
 )
 show_app = typer.Typer(no_args_is_help=True, help="Show one dataset or method in full.")
 app.add_typer(show_app, name="show")
-app.command()(results)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting, such as seed=7.")
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", envvar="PEFTBENCH_DATA", help="Folder of datasets; without it, the hub."),
-]
-Device = Annotated[str | None, typer.Option(help="Device, such as cpu or cuda:1.")]
-Force = Annotated[bool, typer.Option("--force", help="Go on under another number of threads.")]
-Shard = Annotated[str | None, typer.Option(metavar="I/N", help="Only part I of N of the cells.")]
-TrainFile = Annotated[Path, typer.Argument(metavar="TRAIN.yaml", help="Training configuration.")]
 
 
 @app.callback()
@@ -109,10 +97,11 @@ def train(
     data_dir: DataDir = None,
     device: Device = None,
     force: Force = False,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Train one adapter and keep its best weights; a stopped training goes on."""
-    _run(train_file, None, settings, data_dir, device, force, as_json, evaluate=False)
+    _run(train_file, None, settings, data_dir, device, force, as_json, evaluate=False, track=track)
 
 
 @app.command()
@@ -128,10 +117,13 @@ def run(
     seeds: Annotated[
         str | None, typer.Option(metavar="1,2,3", help="Several seeds in place of the file's, trained together.")
     ] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Train, predict and score one run, or one for each seed; what is finished is not done again."""
-    _run(train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True, seeds=seeds)
+    _run(
+        train_file, eval_file, settings, data_dir, device, force, as_json, evaluate=True, seeds=seeds, track=track
+    )
 
 
 @app.command("eval")
@@ -209,94 +201,8 @@ def predict(
             print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
 
 
-@app.command()
-def profile(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="Model folder, config.json, hub id, or a name such as llama-3-8b."),
-    ],
-    method: Annotated[str, typer.Argument(metavar="METHOD", help="Method, such as lora.")],
-    predict_only: Annotated[
-        bool, typer.Option("--predict-only", help="Measure nothing; no weights needed.")
-    ] = False,
-    batch: Annotated[int, typer.Option(help="Samples of a training step.")] = 4,
-    tokens: Annotated[int, typer.Option(help="Tokens of each sample, prompt and answer.")] = 512,
-    answer_tokens: Annotated[int, typer.Option(help="How many of them are learned.")] = 8,
-    shared_tokens: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 0,
-    dtype: Annotated[str, typer.Option(help="Precision of the frozen base.")] = "auto",
-    engine: Annotated[str, typer.Option(help="packed or padded.")] = "packed",
-    gradient_checkpointing: Annotated[bool, typer.Option(help="Compute activations again.")] = False,
-    device: Annotated[str | None, typer.Option(help="Predict for this device, such as a100-40.")] = None,
-    model_revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a method costs on a model: predicted from dimensions, and measured here."""
-    with reported():
-        from peftbench import costing
-
-        found = costing.profile(
-            model,
-            model_revision,
-            method,
-            settings or (),
-            device=device,
-            measured=not predict_only,
-            batch=batch,
-            tokens=tokens,
-            answer_tokens=answer_tokens,
-            shared_tokens=shared_tokens,
-            dtype=dtype,
-            engine=engine,
-            gradient_checkpointing=gradient_checkpointing,
-        )
-        if as_json:
-            print_json(found.as_json())
-            return
-        from peftbench.console import print_table
-
-        title, headings, rows = found.table()
-        print_table(title, headings, rows, right=headings[1:])
-
-
-@app.command()
-def plan(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Grid file, shipped grid, or TRAIN.yaml.")],
-    settings: Settings = None,
-    device: Annotated[str | None, typer.Option(help="Plan for this device, such as a100-40.")] = None,
-    data_dir: DataDir = None,
-    shard: Shard = None,
-    price: Annotated[float | None, typer.Option(help="Money for an hour of the device.")] = None,
-    carbon: Annotated[float | None, typer.Option(help="Kilograms of CO2 for a kWh where it runs.")] = None,
-    online: Annotated[bool, typer.Option("--online", help="Ask the hub for access, commits and columns.")] = False,
-    cells: Annotated[bool, typer.Option("--cells", help="A row for each cell.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a grid or a run will cost, what is done of it, and what in it cannot be; runs nothing."""
-    with reported():
-        from peftbench.planning import plan_file, print_plan, totals
-
-        found = plan_file(file, settings or (), device=device, data_dir=data_dir, part=shard, online=online)
-        whole = totals(found, price=price, carbon=carbon)
-        if as_json:
-            print_json({**found.model_dump(mode="json"), "totals": whole.model_dump(mode="json")})
-        else:
-            print_plan(found, whole, every_cell=cells)
-        if found.count("impossible"):
-            raise SystemExit(2)
-
-
-@app.command()
-def calibrate(device: Device = None, as_json: AsJson = False) -> None:
-    """Measure the rates of the device at hand, which predictions of time then use in place of a data sheet's."""
-    with reported():
-        from peftbench.efficiency.calibrate import calibrate as measure
-
-        found = measure(device or "auto").model_dump(mode="json")
-        print_json(found) if as_json else print_pairs(found)
-
-
-app.command()(pscp)
+for command in (results, profile, plan, calibrate, pscp):
+    app.command()(command)
 
 
 @app.command()
@@ -335,6 +241,7 @@ def _run(
     *,
     evaluate: bool,
     seeds: str | None = None,
+    track: list[str] | None = None,
 ) -> None:
     with reported():
         from peftbench.config import load_run_config
@@ -346,6 +253,7 @@ def _run(
             settings or (),
             data__directory=str(data_dir) if data_dir else None,
             device=device,
+            tracking=track or None,
         )
         configs = [config.model_copy(update={"seed": seed}) for seed in _seeds(seeds)] if seeds else [config]
         from peftbench.console import observing

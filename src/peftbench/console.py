@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from peftbench.observer import Observer
+from peftbench.redaction import redacted
 
 if TYPE_CHECKING:  # a list is shown at once, without what it does not need
     from rich.progress import Progress, TaskID
@@ -155,7 +156,7 @@ class BarObserver(Observer):
         """Print a line above the bars."""
         if text not in self.noted:
             self.noted.add(text)
-            self.progress.console.print(Text(shown(text)))
+            self.progress.console.print(Text(shown(redacted(text))))
 
     def _show(self, detail: str, completed: int | None = None) -> None:
         if self.task is not None:
@@ -208,7 +209,7 @@ class LineObserver(Observer):
         """Say what the user should know."""
         if text not in self.noted:
             self.noted.add(text)
-            self._line(shown(text))
+            self._line(shown(redacted(text)))
 
     def _of(self, run: int) -> str:
         return f"{self.labels[run]}, " if self.labels else ""

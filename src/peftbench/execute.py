@@ -27,6 +27,7 @@ from peftbench.errors import ConfigError, DataError
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
 from peftbench.methods.specs import methods
+from peftbench.mirrors import mirrored
 from peftbench.observer import Observer
 from peftbench.plan import Plan, Rows, load_base_of, make_plan
 from peftbench.provenance import provenance
@@ -78,15 +79,32 @@ def run_many(
     allows: other seeds, learning rates and settings, and methods that put equally many virtual tokens before
     the text. Ids and records are those of the runs alone.
     """
-    observer = observer or Observer()
     checked = [run_config(config) for config in configs]
     for config in checked:
         if not evaluate and methods.get(config.method.name).build is None:
             raise ConfigError(
                 f"method {config.method.name!r} trains nothing; use `run`, which evaluates it as it is"
             )
-    observer.runs([f"{config.method.name} on {config.dataset}, seed {config.seed}" for config in checked])
-    plans = [make_plan(config, rows, observer, test=evaluate, number=i) for i, config in enumerate(checked)]
+    with mirrored(observer or Observer(), checked) as told:
+        # A record says nothing of trackers: it is the same without them, and never sends by being read again.
+        nowhere = {name: RunConfig.model_fields[name].default for name in ("tracking", "tracking_project")}
+        bare = [config.model_copy(update=nowhere) for config in checked]
+        return _run_all(bare, rows, told, force=force, evaluate=evaluate, debug=debug)
+
+
+def _run_all(
+    configs: Sequence[RunConfig],
+    rows: Rows | None,
+    observer: Observer,
+    *,
+    force: bool,
+    evaluate: bool,
+    debug: bool,
+) -> list[RunResult]:
+    observer.runs([f"{config.method.name} on {config.dataset}, seed {config.seed}" for config in configs])
+    plans = [make_plan(config, rows, observer, test=evaluate, number=i) for i, config in enumerate(configs)]
+    for plan in plans:
+        observer.planned(plan.number, plan.config, plan.train_id, plan.folder.path)
     trained = train_all(plans, force=force, debug=debug)
     results = []
     for plan in plans:
@@ -95,6 +113,7 @@ def run_many(
         evaluation = _evaluate(plan) if evaluate and not failed else None
         folder = str(plan.folder.path)
         results.append(RunResult(folder=folder, config=plan.config, train=record, evaluation=evaluation))
+        observer.ended(plan.number, results[-1])
     return results
 
 

@@ -1,18 +1,7 @@
 """A grid: one file that asks for many runs, and the cells that it comes to. Pure; nothing is loaded or run.
 
-    name: example
-    models: [peftbench-tiny]
-    methods: [base, ia3, {name: lora, alpha: 32, each: {rank: [8, 16]}}]
-    datasets: [rte, cb]
-    seeds: [42, 123]
-    train_rows: [64, 256, null]           # null takes all rows
-    protocols: [corrected]
-    run: {training: {epochs: 5}}          # everything else of configs/train.yaml; evaluation: that of eval.yaml
-    exclude: [{methods: base, datasets: cb}]
-    overrides: [{methods: ia3, set: {training: {learning_rate: 1e-3}}}]
-
-Cells come in the order of the file, datasets before methods before seeds. What a cell asks for has an id, so
-that adding a method or a seed later adds cells and changes none.
+Cells come in the order of the file, datasets before methods before seeds. What a cell asks for has an id, so that
+adding a method or a seed later adds cells and changes none.
 """
 
 import itertools
@@ -106,7 +95,16 @@ class Override(Selection):
 
 
 class Grid(Frozen):
-    """What a grid file says."""
+    """What a grid file says, such as
+
+    name: example
+    models: [peftbench-tiny]
+    methods: [base, ia3, {name: lora, alpha: 32, each: {rank: [8, 16]}}]
+    datasets: [rte, cb]
+    seeds: [42, 123]
+    run: {training: {epochs: 5}}
+    overrides: [{methods: ia3, set: {training: {learning_rate: 1e-3}}}]
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
     """Name of the grid; its runs go to runs/<name> unless run.output says otherwise."""

@@ -1,10 +1,11 @@
 """Who is told what a run is doing. The base class does nothing; the command line draws bars or prints lines."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from peftbench.records import CurvePoint
+    from peftbench.records import CurvePoint, RunConfig, RunResult
 
 
 class Observer:
@@ -12,6 +13,9 @@ class Observer:
 
     def runs(self, labels: Sequence[str]) -> None:
         """These runs are going to be made; they are numbered in this order from here on."""
+
+    def planned(self, run: int, config: "RunConfig", train_id: str, folder: Path) -> None:
+        """The rows of a run were read: it has its id and its folder now."""
 
     def phase(self, name: str, total: int | None = None) -> None:
         """A part begins, such as `training` or `predicting`, with its number of steps where that is known."""
@@ -27,6 +31,9 @@ class Observer:
 
     def note(self, run: int, text: str) -> None:
         """Something that the user should know."""
+
+    def ended(self, run: int, result: "RunResult") -> None:
+        """All that was asked for of a run is there, or it failed."""
 
 
 class Part(Observer):

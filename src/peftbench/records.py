@@ -7,8 +7,9 @@ are what is written beside a run and never changed after. No behaviour here beyo
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from peftbench.errors import suggestion
 from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol
 
 Positive = Annotated[int, Field(ge=1)]
@@ -40,6 +41,28 @@ def _plain_text(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_plain_text)]
+
+TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
+
+
+def _tracker(name: str) -> str:
+    if name not in TRACKERS:
+        raise ValueError(f"the name of a tracker{suggestion(name, TRACKERS)}")
+    return name
+
+
+def _project(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ValueError("a name of at most 100 letters, digits, dots, dashes and underscores")
+    return name
+
+
+def _names(given: object) -> object:
+    """One name stands for a list of one; what is strict takes a list for no tuple."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given
+
+
+Trackers = Annotated[tuple[Annotated[str, AfterValidator(_tracker)], ...], BeforeValidator(_names)]
 
 RECORD_VERSION = 1
 """Raised when a field of a record changes its meaning."""
@@ -131,6 +154,10 @@ class RunConfig(Frozen):
     """Folder of all runs."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of a finished run."""
+    tracking: Trackers = ()
+    """Trackers that are given a copy of what `peftbench.mirrors` lists; not part of an id and in no record."""
+    tracking_project: Annotated[str, AfterValidator(_project)] = "peftbench"
+    """Project, or experiment, of the runs in a tracker."""
     evaluation: EvaluationConfig = EvaluationConfig()
 
 

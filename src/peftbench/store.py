@@ -23,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from peftbench.disk import draft_of, explained, write_tensors, write_text
 from peftbench.errors import DataError
 from peftbench.records import RECORD_VERSION, EvalRecord, RunConfig, RunResult, TrainRecord
+from peftbench.redaction import redacted_json
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -221,7 +222,7 @@ def write_record(file: Path, record: TrainRecord | EvalRecord, *, again: bool = 
     """Write a record once; one that is there stays, unless it is to be made `again`."""
     if again or not file.exists():
         with explained(file):
-            write_text(file, record.model_dump_json(indent=1) + "\n")
+            write_text(file, redacted_json(record.model_dump_json(indent=1)) + "\n")
 
 
 def write_predictions(file: Path, rows: Iterable[Prediction]) -> None:
@@ -264,8 +265,8 @@ def read_predictions(file: Path) -> list[Prediction]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write JSON whole or not at all."""
-    write_text(file, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    """Write JSON whole or not at all, without known secrets."""
+    write_text(file, redacted_json(json.dumps(value, indent=1, allow_nan=False)) + "\n")
 
 
 def safe_name(name: str) -> str:

@@ -57,10 +57,11 @@ TRAINING_PACKAGES = (
 
 
 def complain(text: str) -> None:
-    """One line on standard error, control characters spelled out."""
+    """One line on standard error, without known secrets, control characters spelled out."""
     from peftbench.console import shown
+    from peftbench.redaction import redacted
 
-    print(shown(f"peftbench: {text}"), file=sys.stderr)
+    print(shown(redacted(f"peftbench: {text}")), file=sys.stderr)
 
 
 def debugging() -> bool:
@@ -69,8 +70,10 @@ def debugging() -> bool:
 
 
 def print_json(value: Any) -> None:
-    """Plain data as JSON on standard output."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Plain data as JSON on standard output, without known secrets."""
+    from peftbench.redaction import redacted_json
+
+    print(redacted_json(json.dumps(value, indent=1, ensure_ascii=False)))
 
 
 def print_pairs(pairs: dict[str, Any]) -> None:

@@ -45,6 +45,7 @@ def test_an_id_never_changes():
         {"device": "cpu"},
         {"threads": 3},
         {"keep_checkpoints": True},
+        {"tracking": ["wandb"], "tracking_project": "mine"},
         {"data": {"directory": "there", "allow_partial": True}},
         {"evaluation": {"test_rows": 3, "batch_size": 2}},
         {"method": {"name": "lora", "rank": 16}},
