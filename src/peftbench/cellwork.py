@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from peftbench.errors import Busy, PeftBenchError
+from peftbench.errors import Busy, DiskError, PeftBenchError
 from peftbench.observer import Observer
 from peftbench.records import CurvePoint, RunConfig, RunResult
 from peftbench.schema import Frozen
 
-Reason = Literal["refused", "error", "nonfinite", "out_of_memory", "crashed", "hung"]
-"""Why a cell has no result: what the user can mend, a defect, what a record says, a process that died or stood."""
+Reason = Literal["refused", "error", "nonfinite", "out_of_memory", "crashed", "hung", "disk"]
+"""Why a cell has no result: what the user can mend, a defect, what a record says, a process that died or stood
+still, a disk that is full."""
 
 TOLD_SECONDS = 0.5
 """Least time between two events about the progress of one phase."""
@@ -46,6 +47,8 @@ class Event(Frozen):
     message: str | None = None
     folder: str | None = None
     score: float | None = None
+    model: str | None = None
+    """Fingerprint of the base model that a result was made with."""
     seconds: float | None = None
     """From the beginning of the batch, or the end of the cell before, to the end of this one."""
 
@@ -81,6 +84,8 @@ def _tell_failure(jobs: Sequence[Job], error: Exception, told: "_Telling") -> No
     for job in jobs:
         if isinstance(error, Busy):
             told.end(job, status="busy", message=str(error))
+        elif isinstance(error, DiskError):
+            told.end(job, status="failed", reason="disk", message=str(error))
         elif isinstance(error, PeftBenchError):
             told.end(job, status="failed", reason="refused", message=str(error))
         elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -119,6 +124,7 @@ class _Telling(Observer):
         message: str | None = None,
         folder: str | None = None,
         score: float | None = None,
+        model: str | None = None,
     ) -> None:
         """Tell the outcome of a job, once."""
         if job.cell not in self.open:
@@ -135,6 +141,7 @@ class _Telling(Observer):
                 message=message,
                 folder=folder,
                 score=score,
+                model=model,
                 seconds=seconds,
             )
         )
@@ -168,6 +175,7 @@ class _Telling(Observer):
             message=failure.message if failure else None,
             folder=str(Path(result.folder)),
             score=result.primary,
+            model=part.model.fingerprint if (part := result.evaluation or result.train) else None,
         )
 
     def _now_and_then(self) -> None:

@@ -28,6 +28,7 @@ def grid_run(
     devices: Annotated[str | None, typer.Option(metavar="0,1", help="GPUs, one worker each.")] = None,
     max_hours: Annotated[float | None, typer.Option(help="Begin nothing new after so many hours.")] = None,
     patience: Annotated[float, typer.Option(help="Minutes without a sign after which a worker is ended.")] = 30.0,
+    attempts: Annotated[int, typer.Option(help="Times that a cell may take its worker down.")] = 3,
     rehearse: Rehearse = False,
 ) -> None:
     """Do what is left of a grid; the same command goes on after anything."""
@@ -42,6 +43,7 @@ def grid_run(
             devices=devices,
             max_hours=max_hours,
             patience_minutes=patience,
+            attempts=attempts,
             rehearse=rehearse,
         )
         heavy = found.pending and not rehearse

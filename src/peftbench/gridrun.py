@@ -10,7 +10,7 @@ from pathlib import Path
 from peftbench.errors import ConfigError, DataError
 from peftbench.grid import Cell, finished, load_grid, shard
 from peftbench.gridstate import CellFailure, GridState, WorkerNote
-from peftbench.launch import LaunchOptions, Summary, Tell, devices_here, launch
+from peftbench.launch import MIXED, LaunchOptions, Summary, Tell, devices_here, launch
 from peftbench.records import RunResult
 from peftbench.schema import Frozen
 from peftbench.store import RunFolder, stored_results
@@ -32,6 +32,16 @@ class Prepared:
     """Cell to why it has none; what a record says of its failure is among them."""
     unreadable: tuple[str, ...]
     """One sentence for each record that cannot be read."""
+
+    @property
+    def models(self) -> dict[str, set[str]]:
+        """Base models of the finished cells: name to the fingerprints that records have."""
+        found: dict[str, set[str]] = {}
+        names = {cell.id: cell.config.model for cell in self.cells}
+        for cell, result in self.done.items():
+            if result.evaluation is not None:
+                found.setdefault(names[cell], set()).add(result.evaluation.model.fingerprint)
+        return found
 
     @property
     def pending(self) -> list[Cell]:
@@ -111,10 +121,16 @@ def look(name: str, cells: list[Cell], state: GridState) -> Prepared:
 
 
 def run_grid(prepared: Prepared, options: LaunchOptions, tell: Tell) -> Summary:
-    """Do what is pending; what failed before is left alone until `retry`."""
+    """Do what is pending; what failed before is left alone until `retry`. Raises `DataError` as `launch` does."""
     prepared.state.open(prepared.name)
     prepared.state.go_on()
-    return launch(prepared.pending, prepared.state, options, tell)
+    for name, prints in prepared.models.items():
+        if len(prints) > 1:
+            raise DataError(
+                f"records in {prepared.state.output} are of {len(prints)} models called {name!r}; {MIXED}"
+            )
+    models = {name: next(iter(prints)) for name, prints in prepared.models.items()}
+    return launch(prepared.pending, prepared.state, options, tell, models=models)
 
 
 def local_options(
@@ -124,13 +140,20 @@ def local_options(
     devices: str | None = None,
     max_hours: float | None = None,
     patience_minutes: float = 30.0,
+    attempts: int = 3,
     rehearse: bool = False,
 ) -> LaunchOptions:
     """Workers for this machine: one for each GPU, or as many as its cores give room for.
 
     Raises `ConfigError` for numbers that cannot be.
     """
-    for name, value in (("--max-hours", max_hours), ("--patience", patience_minutes), ("--workers", workers)):
+    given = {
+        "--max-hours": max_hours,
+        "--patience": patience_minutes,
+        "--workers": workers,
+        "--attempts": attempts,
+    }
+    for name, value in given.items():
         if value is not None and not 0 < value < 1e6:
             raise ConfigError(f"{name} is {value}, expected a number above 0")
     chosen = tuple(part.strip() for part in devices.split(",") if part.strip()) if devices else None
@@ -144,6 +167,7 @@ def local_options(
         devices=chosen,
         runner="rehearse" if rehearse else "train",
         patience_seconds=60 * patience_minutes,
+        attempts=attempts,
         max_seconds=None if max_hours is None else 3600 * max_hours,
     )
 

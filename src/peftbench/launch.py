@@ -4,25 +4,23 @@ A worker that dies, or that says nothing for too long, costs its batch an attemp
 whole process group is ended. What is finished lies in the records, so that the same call goes on after anything.
 """
 
-import json
 import os
 import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from peftbench.cellwork import Event, Job, Reason
 from peftbench.errors import DataError
 from peftbench.grid import Cell
 from peftbench.gridstate import CellFailure, GridState, WorkerNote
 from peftbench.schema import Frozen
+from peftbench.workerprocess import WorkerProcess, why_it_ended
 
 TICK_SECONDS = 0.2
 GAP_SECONDS = 5.0
@@ -32,6 +30,12 @@ STOP_SECONDS = 60.0
 """How long a worker may take to keep its last step."""
 MOST_STARTS = 3
 """Workers that die one after the other before they did anything."""
+
+
+MIXED = (
+    "records of two models are no comparison: put back the first one and remove the other's records, or choose "
+    "another output"
+)
 
 
 class LaunchOptions(Frozen):
@@ -69,21 +73,6 @@ Tell = Callable[[str, Event], None]
 """Hears the name of a worker and what it says."""
 
 
-@dataclass
-class _Worker:
-    name: str
-    process: "subprocess.Popen[bytes]"
-    jobs: IO[str]
-    batch: list[Job] = field(default_factory=list)
-    open: set[str] = field(default_factory=set)
-    heard_at: float = 0.0
-    noted_at: float = 0.0
-    rest: bytes = b""
-    newest: Event | None = None
-    worked: bool = False
-    blame: tuple[Reason, str] | None = None
-
-
 def batches_of(cells: Sequence[Cell], most: int) -> list[list[Job]]:
     """Cells that share base, rows and method, in their order, at most so many together."""
     groups: dict[Any, list[Job]] = {}
@@ -93,23 +82,40 @@ def batches_of(cells: Sequence[Cell], most: int) -> list[list[Job]]:
     return [group[i : i + most] for group in groups.values() for i in range(0, len(group), most)]
 
 
-def launch(cells: Sequence[Cell], state: GridState, options: LaunchOptions, tell: Tell) -> Summary:
-    """Do the cells and say how it ended; raises `DataError` if workers cannot be started at all.
+def launch(
+    cells: Sequence[Cell],
+    state: GridState,
+    options: LaunchOptions,
+    tell: Tell,
+    *,
+    models: Mapping[str, str] | None = None,
+) -> Summary:
+    """Do the cells and say how it ended.
 
     Ctrl-C, SIGTERM or a wish in the folder stops cleanly: trainings keep their last step. A second Ctrl-C ends at
-    once.
+    once. `models` has the fingerprints of base models that records were made with. Raises `DataError`, after a
+    clean stop, where going on makes no sense: workers cannot be started, the disk refuses, a model has changed.
     """
-    return _Pool(cells, state, options, tell).run()
+    return _Pool(cells, state, options, tell, dict(models or {})).run()
 
 
 class _Pool:
-    def __init__(self, cells: Sequence[Cell], state: GridState, options: LaunchOptions, tell: Tell) -> None:
-        self.state, self.options, self.tell = state, options, tell
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        state: GridState,
+        options: LaunchOptions,
+        tell: Tell,
+        models: dict[str, str],
+    ) -> None:
+        self.state, self.options, self.tell, self.models = state, options, tell, models
+        self.names = {cell.id: cell.config.model for cell in cells}
+        self.senseless: str | None = None
         self.queue = batches_of(cells, options.batch)
         self.count = len(cells)
         self.attempts: dict[str, int] = {}
         self.outcomes: dict[str, Literal["done", "failed", "busy"]] = {}
-        self.workers: dict[int, _Worker] = {}
+        self.workers: dict[int, WorkerProcess] = {}
         self.slots = list(range(len(options.devices) if options.devices else options.workers))
         self.selector = selectors.DefaultSelector()
         self.stopping_since: float | None = None
@@ -123,6 +129,8 @@ class _Pool:
                     self._tick(begun)
             finally:
                 self._end_all()
+        if self.senseless is not None:
+            raise DataError(self.senseless)
         done = list(self.outcomes.values())
         return Summary(
             done=done.count("done"),
@@ -140,11 +148,7 @@ class _Pool:
         return bool(self.queue) and self.stopping_since is None
 
     def _tick(self, begun: float) -> None:
-        now = time.monotonic()
-        if now - self.ticked > GAP_SECONDS:
-            for worker in self.workers.values():
-                worker.heard_at += now - self.ticked
-        self.ticked = now
+        now = self._now()
         if self.stopping_since is None and self._should_stop(now - begun):
             self.stopping_since = now
             self.queue = []
@@ -153,10 +157,19 @@ class _Pool:
         self._hear()
         self._watch()
 
-    def _should_stop(self, seconds: float) -> bool:
-        if self.signals or self.state.stop_asked():
+    def _now(self) -> float:
+        """The time; what passed while this process itself stood still is not held against its workers."""
+        now = time.monotonic()
+        if now - self.ticked > GAP_SECONDS:
             for worker in self.workers.values():
-                self._terminate(worker)
+                worker.heard_at += now - self.ticked
+        self.ticked = now
+        return now
+
+    def _should_stop(self, seconds: float) -> bool:
+        if self.signals or self.senseless or self.state.stop_asked():
+            for worker in self.workers.values():
+                worker.ask_to_stop()
             return True
         most = self.options.max_seconds
         return most is not None and seconds >= most  # batches at hand are finished
@@ -171,37 +184,14 @@ class _Pool:
             if worker is None:
                 worker = self.workers[slot] = self._start(slot)
             if not worker.batch:
-                self._give(worker, self.queue.pop(0))
+                worker.give(self.queue.pop(0))
 
-    def _start(self, slot: int) -> _Worker:
+    def _start(self, slot: int) -> WorkerProcess:
         self.started += 1
-        name = f"{socket.gethostname()}-{os.getpid()}-{self.started}"
-        environment = dict(os.environ)
-        if self.options.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self.options.devices[slot]
-        with (self.state.folder / "logs" / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "peftbench.worker", self.options.runner],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # its whole group can be ended, and Ctrl-C is not for it
-            )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
-        worker = _Worker(name, process, os.fdopen(process.stdin.fileno(), "w", encoding="utf-8", closefd=False))
-        self.selector.register(process.stdout, selectors.EVENT_READ, slot)
+        device = self.options.devices[slot] if self.options.devices else None
+        worker = WorkerProcess(self.started, self.options.runner, self.state.folder / "logs", device)
+        self.selector.register(worker.stdout, selectors.EVENT_READ, slot)
         return worker
-
-    def _give(self, worker: _Worker, batch: list[Job]) -> None:
-        worker.batch, worker.open = batch, {job.cell for job in batch}
-        worker.heard_at = time.monotonic()
-        worker.newest = None
-        with suppress(BrokenPipeError):  # it died; that is seen when it is waited for
-            worker.jobs.write(json.dumps([job.model_dump(mode="json") for job in batch]) + "\n")
-            worker.jobs.flush()
 
     # ------------------------------------------------------------------------------------------------ hearing
 
@@ -209,18 +199,13 @@ class _Pool:
         for key, _ in self.selector.select(TICK_SECONDS):
             worker = self.workers.get(key.data)
             if worker is not None:
-                self._read(worker)
+                self._hear_from(worker)
 
-    def _read(self, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        while chunk := worker.process.stdout.read(1 << 16):
-            *lines, worker.rest = (worker.rest + chunk).split(b"\n")
-            for line in lines:
-                self._heard(worker, Event.model_validate_json(line))
+    def _hear_from(self, worker: WorkerProcess) -> None:
+        for event in worker.events():
+            self._heard(worker, event)
 
-    def _heard(self, worker: _Worker, event: Event) -> None:
-        worker.heard_at = time.monotonic()
-        worker.worked = True
+    def _heard(self, worker: WorkerProcess, event: Event) -> None:
         self.failed_starts = 0
         self.tell(worker.name, event)
         if event.kind == "ended" and event.cell in worker.open:
@@ -235,16 +220,22 @@ class _Pool:
                 worker.noted_at = worker.heard_at
                 self._note(worker)
 
-    def _ended(self, worker: _Worker, event: Event) -> None:
+    def _ended(self, worker: WorkerProcess, event: Event) -> None:
         assert event.cell is not None
         assert event.status is not None
+        if event.reason == "disk":  # no fault of the cell, and the next one would fare no better
+            self.senseless = event.message
+            return
         self.outcomes[event.cell] = event.status
+        name = self.names[event.cell]
+        if event.model is not None and self.models.setdefault(name, event.model) != event.model:
+            self.senseless = f"model {name!r} has changed while the grid ran; {MIXED}"
         if event.status == "done":
             self.state.forgive(event.cell)
         elif event.status == "failed":
             self._fail(worker, event.cell, event.reason or "error", event.message or "")
 
-    def _fail(self, worker: _Worker, cell: str, reason: Reason, message: str) -> None:
+    def _fail(self, worker: WorkerProcess, cell: str, reason: Reason, message: str) -> None:
         label = next((job.label for job in worker.batch if job.cell == cell), cell)
         self.state.fail(
             CellFailure(
@@ -258,7 +249,7 @@ class _Pool:
             )
         )
 
-    def _note(self, worker: _Worker) -> None:
+    def _note(self, worker: WorkerProcess) -> None:
         newest = worker.newest
         self.state.note(
             WorkerNote(
@@ -266,7 +257,7 @@ class _Pool:
                 host=socket.gethostname(),
                 pid=worker.process.pid,
                 grid=self.state.output.name,
-                cells=tuple(job.label for job in worker.batch if job.cell in worker.open),
+                cells=tuple(job.label for job in worker.left()),
                 phase=newest.phase if newest else None,
                 done=newest.done if newest else None,
                 total=newest.total if newest else None,
@@ -278,27 +269,26 @@ class _Pool:
     # ----------------------------------------------------------------------------------------------- watching
 
     def _watch(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         for slot, worker in list(self.workers.items()):
             silent = now - worker.heard_at
             if worker.process.poll() is not None:
-                self._read(worker)  # what it said last
+                self._hear_from(worker)  # what it said last
                 self._died(slot, worker)
             elif worker.batch and silent > self.options.patience_seconds:
                 worker.blame = ("hung", f"its worker said nothing for {silent:.0f} s and was ended")
-                _kill(worker.process)
+                worker.kill()
             elif self.stopping_since is not None and worker.batch and self._stop_takes_too_long(now):
-                _kill(worker.process)
+                worker.kill()
 
     def _stop_takes_too_long(self, now: float) -> bool:
         assert self.stopping_since is not None
-        asked = self.signals > 0 or self.state.stop_asked()
+        asked = self.signals > 0 or self.senseless is not None or self.state.stop_asked()
         return self.signals > 1 or (asked and now - self.stopping_since > STOP_SECONDS)
 
-    def _died(self, slot: int, worker: _Worker) -> None:
-        assert worker.process.stdout is not None
-        self.selector.unregister(worker.process.stdout)
-        _kill(worker.process)  # children that it left
+    def _died(self, slot: int, worker: WorkerProcess) -> None:
+        self.selector.unregister(worker.stdout)
+        worker.kill()  # children that it left
         del self.workers[slot]
         self.state.leave(worker.name)
         code = worker.process.returncode
@@ -309,10 +299,10 @@ class _Pool:
             self.failed_starts += 1
             if self.failed_starts >= MOST_STARTS:
                 raise DataError(
-                    f"workers end before they begin (status {code}); the last one said: {self._last_words(worker)}"
+                    f"workers end before they begin (status {code}); the last one said: {worker.last_words()}"
                 )
-        reason, message = worker.blame or ("crashed", f"its worker was ended by {_why(code)}")
-        left = [job for job in worker.batch if job.cell in worker.open]
+        reason, message = worker.blame or ("crashed", f"its worker was ended by {why_it_ended(code)}")
+        left = worker.left()
         for job in left:
             self.attempts[job.cell] = self.attempts.get(job.cell, 0) + 1
         # One of a batch took the others along: which one is found by doing them alone.
@@ -320,18 +310,11 @@ class _Pool:
         for job in left:
             if job not in tried:
                 self.attempts[job.cell] -= 1
-                last = self._last_words(worker)
+                last = worker.last_words()
                 self._fail(worker, job.cell, reason, f"{message}{f'; it said last: {last}' if last else ''}")
                 self.outcomes[job.cell] = "failed"
         self.queue = [[job] for job in tried] + self.queue
         self.tell(worker.name, Event(kind="note", message=f"a worker ended: {message}; {len(tried)} runs go on"))
-
-    def _last_words(self, worker: _Worker) -> str:
-        file = self.state.folder / "logs" / f"{worker.name}.log"
-        with suppress(OSError):
-            lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
-            return lines[-1][:500] if lines else ""
-        return ""
 
     # ------------------------------------------------------------------------------------------------- ending
 
@@ -347,37 +330,17 @@ class _Pool:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _terminate(self, worker: _Worker) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            worker.process.send_signal(signal.SIGTERM)
-
     def _end_all(self) -> None:
         for worker in self.workers.values():
-            with suppress(BrokenPipeError, OSError):
-                worker.jobs.close()
-            assert worker.process.stdin is not None
-            worker.process.stdin.close()
+            worker.close()
         for worker in self.workers.values():
             with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(STOP_SECONDS if worker.batch and self.signals < 2 else 5)
-            _kill(worker.process)
+            worker.kill()
             worker.process.wait()
             self.state.leave(worker.name)
         self.workers.clear()
         self.selector.close()
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """End a worker and everything that it started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _why(code: int) -> str:
-    if code >= 0:
-        return f"status {code}"
-    name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-    return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
 
 
 def devices_here() -> tuple[str, ...] | None:

@@ -1,15 +1,17 @@
 """Cells that train nothing: each takes some milliseconds and leaves records in the shape of real ones.
 
 To try a grid, a cluster and its file system before hours are spent, and to test what runs grids. What comes out
-depends on the cell alone, so that it can be checked. Nothing heavy is loaded.
+depends on the cell alone, so that it can be checked. Accidents can be rehearsed as well. Nothing heavy is loaded.
 """
 
 import hashlib
 import os
+import signal
 import time
 from collections.abc import Sequence
 
 from peftbench.cellwork import Job
+from peftbench.errors import DataError, DiskError
 from peftbench.identity import content_id
 from peftbench.methods.specs import methods
 from peftbench.observer import Observer
@@ -31,15 +33,37 @@ SECONDS_VARIABLE = "PEFTBENCH_REHEARSAL_SECONDS"
 """Environment variable: seconds that a rehearsed cell takes; 0.02 without it."""
 
 
+ACCIDENTS_VARIABLE = "PEFTBENCH_REHEARSAL_ACCIDENTS"
+"""Environment variable: cells and what befalls them, such as `3f2a=crash,90ab=hang`; see `_accident`."""
+
+
 def rehearse_cells(jobs: Sequence[Job], observer: Observer) -> None:
     """Leave the records of each job, in the order given; those that are there are read back."""
     pause = float(os.environ.get(SECONDS_VARIABLE, "0.02")) / STEPS
     observer.phase("rehearsing", len(jobs) * STEPS)
+    accidents = dict(each.split("=") for each in os.environ.get(ACCIDENTS_VARIABLE, "").split(",") if each)
     for number, job in enumerate(jobs):
+        _accident(accidents.get(job.cell, ""))
         for step in range(STEPS):
             time.sleep(pause)
             observer.step(number, number * STEPS + step + 1, len(jobs) * STEPS, 1 / (step + 1))
         observer.ended(number, _recorded(job))
+
+
+def _accident(kind: str) -> None:
+    """What may befall a cell: a process that dies or stands still, an error of the user, of the disk, of ours."""
+    if kind == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "hang":
+        time.sleep(1e6)
+    if kind == "refused":
+        raise DataError("these rows are not there; put them there")
+    if kind == "disk":
+        raise DiskError("cannot write here: No space left on device; make room")
+    if kind == "memory":
+        raise MemoryError("there is no more memory")
+    if kind:
+        raise RuntimeError(f"rehearsed {kind}")
 
 
 def expected_score(cell: str) -> float:
