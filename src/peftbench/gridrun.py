@@ -80,6 +80,7 @@ def prepare(
     *,
     data_dir: Path | None = None,
     device: str | None = None,
+    output: Path | None = None,
     part: str | None = None,
     rehearse: bool = False,
 ) -> Prepared:
@@ -88,7 +89,11 @@ def prepare(
     A rehearsal has a folder of its own, so that its records are never taken for real ones.
     """
     grid, cells = load_grid(
-        file, settings, run__data__directory=str(data_dir) if data_dir else None, run__device=device
+        file,
+        settings,
+        run__data__directory=str(data_dir) if data_dir else None,
+        run__device=device,
+        run__output=str(output) if output else None,
     )
     outputs = {cell.config.output for cell in cells}
     if len(outputs) > 1:
@@ -96,11 +101,11 @@ def prepare(
         raise ConfigError(
             f"{file.name}: the cells go to {len(outputs)} folders ({named}), expected one; set run.output alone"
         )
-    output = Path(outputs.pop())
+    folder = Path(outputs.pop())
     if rehearse:
-        output = output.with_name(output.name + "-rehearsal")
-        cells = [Cell(cell.id, cell.config.model_copy(update={"output": str(output)})) for cell in cells]
-    return look(grid.name, shard(cells, part), GridState(output))
+        folder = folder.with_name(folder.name + "-rehearsal")
+        cells = [Cell(cell.id, cell.config.model_copy(update={"output": str(folder)})) for cell in cells]
+    return look(grid.name, shard(cells, part), GridState(folder))
 
 
 def look(name: str, cells: list[Cell], state: GridState) -> Prepared:

@@ -28,7 +28,7 @@ GAP_SECONDS = 5.0
 NOTE_SECONDS = 2.0
 STOP_SECONDS = 60.0
 """How long a worker may take to keep its last step."""
-MOST_STARTS = 3
+MOST_STARTS = 5
 """Workers that die one after the other before they did anything."""
 
 
