@@ -2,7 +2,7 @@
 
     PEFTBENCH_DATA=FOLDER python -m bench.real_grid OUT here killed slurm ray
 
-Six datasets, base and six methods, three seeds, few rows, the model that comes with the package: 114 cells. `here` is
+Six datasets, base and six methods, three seeds, few rows, the shipped model: 114 cells. `here` is
 undisturbed; `killed` loses workers and their starter to kill -9, seeded, until so many kills were made, and is run
 again; the others go through a cluster. A table says what each took and how many predictions differ.
 """
@@ -60,7 +60,9 @@ def under_fire(file: Path, output: Path) -> None:
     """Run the grid while its workers are killed, and now and then who started them."""
     rng, kills = random.Random(SEED), 0
     while True:
-        running = subprocess.Popen(command(file, output, "--workers", "2", "--attempts", "100"), stdout=-3)
+        running = subprocess.Popen(
+            command(file, output, "--workers", "2", "--attempts", "100"), stdout=subprocess.DEVNULL
+        )
         while running.poll() is None:
             time.sleep(rng.uniform(2, 8))
             targets = children(running.pid)

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,11 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real rows are not here: no folder {folder.name}/data beside the repository")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests neither read nor fill the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PEFTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -11,6 +11,14 @@ from typing import Any
 from peftbench.errors import DiskError
 
 
+def cache_folder() -> Path:
+    """The folder of `PEFTBENCH_CACHE`, else the user's cache folder of this package."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get("PEFTBENCH_CACHE")
+    return Path(given).expanduser() if given else user_cache_path("peftbench")
+
+
 @contextmanager
 def draft_of(file: Path) -> Iterator[Path]:
     """A draft beside `file` to write to; when the block ends it is flushed to disk and takes the file's name.

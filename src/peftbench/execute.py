@@ -15,6 +15,7 @@ from typing import Any
 from peftbench.config import run_config
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
+from peftbench.datasets.kept import kept_for
 from peftbench.efficiency.energy import metered
 from peftbench.efficiency.profile import evaluation_profile
 from peftbench.engine.adapter import Adapter, AdapterFiles
@@ -102,7 +103,10 @@ def _run_all(
     debug: bool,
 ) -> list[RunResult]:
     observer.runs([f"{config.method.name} on {config.dataset}, seed {config.seed}" for config in configs])
-    plans = [make_plan(config, rows, observer, test=evaluate, number=i) for i, config in enumerate(configs)]
+    kept = kept_for(rows)
+    plans = [
+        make_plan(config, rows, observer, test=evaluate, number=i, kept=kept) for i, config in enumerate(configs)
+    ]
     for plan in plans:
         observer.planned(plan.number, plan.config, plan.train_id, plan.folder.path)
     trained = train_all(plans, force=force, debug=debug)
@@ -214,6 +218,8 @@ def _evaluate(plan: Plan) -> EvalRecord:
         answer_tokens=get_dataset(config.dataset).max_new_tokens,
         learn=False,
         place=f"{config.dataset}, test",
+        content=plan.data.facts.splits["test"].sha256,
+        note=lambda text: plan.observer.note(plan.number, text),
     )
     plan.observer.phase(f"predicting: {config.method.name} on {config.dataset}", len(encoded.samples))
     start_interval(base.model.device)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from peftbench.datasets import PreparedDataset, get_dataset, load_dataset
+from peftbench.datasets import PreparedDataset, get_dataset
+from peftbench.datasets.kept import KeptDatasets, kept_for
 from peftbench.engine.base import Base, load_base
 from peftbench.engine.loading import Where, check_name, choose_device, fingerprint, model_label, threads
 from peftbench.errors import DataError
@@ -42,11 +43,13 @@ def make_plan(
     test: bool = True,
     folder: RunFolder | None = None,
     number: int = 0,
+    kept: KeptDatasets | None = None,
 ) -> Plan:
     """Read the rows of a run, work out its id and open its folder.
 
-    `folder` is that of a run that is there already; without it, it is made. Raises `ConfigError` or `DataError`
-    for what the user can mend, and `DataError` if the folder holds another run.
+    `folder` is that of a run that is there already; without it, it is made. `kept` are datasets
+    that several plans share. Raises `ConfigError` or `DataError` for what the user can mend, and `DataError` if
+    the folder holds another run.
     """
     # The precision is part of what a run is, the device is not: a run of a GPU can be evaluated on a CPU.
     config = config.model_copy(update={"dtype": _where(config).dtype})
@@ -56,7 +59,7 @@ def make_plan(
     if test:
         wanted.append("test")
     observer.phase("reading rows")
-    data = load_dataset(
+    data = (kept or kept_for(rows)).load(
         get_dataset(config.dataset),
         protocol=config.protocol,
         data_dir=_directory(config),

@@ -118,6 +118,8 @@ def _ready(plan: Plan) -> _Ready:
             answer_tokens=answer_tokens,
             learn=True,
             place=f"{config.dataset}, {split}",
+            content=plan.data.facts.splits[split].sha256,
+            note=lambda text: plan.observer.note(plan.number, text),
         )
     run = TrainingRun(
         seed=config.seed,

@@ -4,13 +4,12 @@ One JSON file for each hub repository in the user's cache folder: the commit tha
 pinned, which files a pattern stood for, and the SHA-256 of every file. It never says where a file lies.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from peftbench.disk import write_text
+from peftbench.disk import cache_folder, write_text
 from peftbench.errors import DataError
 from peftbench.schema import Frozen
 
@@ -38,14 +37,6 @@ class RepositoryLock(Frozen):
         """The lock with the hash of a file, unless one is there."""
         hashes = {**self.sha256, revision: {name: sha256, **self.sha256.get(revision, {})}}
         return self.model_copy(update={"sha256": hashes})
-
-
-def cache_folder() -> Path:
-    """The folder of `PEFTBENCH_CACHE`, else the user's cache folder of this package."""
-    from platformdirs import user_cache_path
-
-    given = os.environ.get("PEFTBENCH_CACHE")
-    return Path(given).expanduser() if given else user_cache_path("peftbench")
 
 
 def lock_path(repository: str) -> Path:

@@ -3,11 +3,12 @@
 A series of runs over one model loads it once. Two models at a time are never kept.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from peftbench.engine.encodings import encode_once
 from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, located, model_label
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.tokens import ChatFormat, Encoded, chat_format, encode
@@ -33,10 +34,14 @@ class Base:
         answer_tokens: int,
         learn: bool,
         place: str,
+        content: str | None = None,
+        note: Callable[[str], None] = lambda _: None,
     ) -> Encoded:
         """Token ids of prepared rows within `max_tokens` or the model's context, virtual tokens included.
 
-        `answer_tokens` are kept free for the answer, but at most half of the limit.
+        `answer_tokens` are kept free for the answer, but at most half of the limit. With `content`, the content
+        hash of the rows, ids are kept for the next time; `note` is told where that fails. Raises `ConfigError`
+        where virtual tokens leave no room, and `DataError` where rows do not fit.
         """
         whole = min(max_tokens, self.model.context or max_tokens)
         limit = whole - virtual_tokens
@@ -46,7 +51,18 @@ class Base:
                 "use fewer virtual tokens or a model with a longer context"
             )
         reserve = min(answer_tokens, limit // 2)
-        return encode(examples, self.chat, limit=limit, reserve=reserve, learn=learn, place=place)
+        if content is None:
+            return encode(examples, self.chat, limit=limit, reserve=reserve, learn=learn, place=place)
+        return encode_once(
+            examples,
+            self.chat,
+            content=content,
+            limit=limit,
+            reserve=reserve,
+            learn=learn,
+            place=place,
+            note=note,
+        )
 
 
 def load_base(path: str, revision: str | None, where: Where) -> Base:

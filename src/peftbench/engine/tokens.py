@@ -5,10 +5,15 @@ prompts all pass through it. A prompt that is too long loses the middle of its l
 header, the instruction and the answer always survive.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
+import tokenizers
+import transformers
 from transformers import PreTrainedTokenizerBase
 
 from peftbench.engine.pack import Sample
@@ -16,6 +21,8 @@ from peftbench.errors import ConfigError, DataError
 from peftbench.records import TokenFacts
 from peftbench.schema import Example, Prompt
 
+TOKENISING_VERSION = 1
+"""Raised when the same rows become other token ids than before, here or in how a prompt is written out."""
 # For tokenizers without a chat template. The message stands alone, the answer begins on a line of its own.
 PLAIN_TEMPLATE = ("", "\nAnswer:\n")
 CUT = " ... "
@@ -39,6 +46,22 @@ class ChatFormat:
     """The beginning-of-text token where the tokenizer puts one before a text."""
     control_texts: tuple[str, ...]
     """Spellings of tokens that steer a chat."""
+
+    @cached_property
+    def identity(self) -> str | None:
+        """SHA-256 over all that decides the ids of a text; None for a tokenizer that cannot be written down."""
+        try:
+            core = self.tokenizer.backend_tokenizer
+            # Every call sets these two, and ours want neither.
+            core.no_truncation()
+            core.no_padding()
+            written = core.to_str()
+        except Exception:  # a tokenizer in Python, or with a part that is
+            return None
+        around = [self.head, self.tail, self.end_of_turn, self.beginning, self.control_texts]
+        # Libraries lay code of their own around what is written down.
+        libraries = [type(self.tokenizer).__qualname__, transformers.__version__, tokenizers.__version__]
+        return hashlib.sha256(json.dumps([written, around, libraries]).encode()).hexdigest()
 
     def prompt_ids(self, message: str) -> tuple[int, ...]:
         """Token ids of a whole prompt: exactly one beginning-of-text token where the tokenizer has one."""
@@ -145,9 +168,10 @@ def encode(
     together with its reference raises `DataError`. `place` (dataset and split) begins that message.
     """
     samples, kept, cut = [], [], 0
+    answer_ids = lru_cache(maxsize=1024)(chat.answer_ids)  # labels come again and again
     for example in examples:
-        answer = chat.answer_ids(example.target) if learn else ()
-        golds = [chat.answer_ids(text) for text in ([example.target] if learn else example.references)]
+        answer = answer_ids(example.target) if learn else ()
+        golds = [answer] if learn else [answer_ids(text) for text in example.references]
         shortest = min((len(gold) for gold in golds), default=0)
         ids, was_cut = _fitted(example.prompt, chat, limit - max(reserve, len(answer)))
         if ids is None or shortest > reserve:
