@@ -27,20 +27,20 @@ def answer_of(
         return (
             f"cannot tell, because there are no records of scores for {model}; `peftbench plan subset --set "
             f"'models=[{model}]'` says what six datasets cost, and `peftbench run` makes a record; "
-            f"{_fitting(able)}{cheapest(able)}"
+            f"{_fitting(able, device, hours)}"
         )
     if not compared:
         return (
-            f"cannot tell, because no method that can be run {_under(device, hours)} has records of every dataset; "
-            f"{_fitting(able)}{cheapest(able)}"
+            f"cannot tell, because none of the methods that can be run has records of every dataset; "
+            f"{_fitting(able, device, hours)}"
         )
     by_name = {each.method: each for each in compared}
     if len(compared) == 1:
         [only] = compared
         if others:
             text = (
-                f"cannot tell, because only {_scored(only)} has records of every dataset, and {_and(others)} could "
-                f"be run as well; {cheapest(able)}"
+                f"cannot tell, because only {_scored(only)} has records of every dataset, and {_and(others)} "
+                f"could be run as well; {cheapest(able)}"
             )
         else:
             where = _under(device, hours)
@@ -58,8 +58,8 @@ def answer_of(
         text = f"{_scored(first)}, the best in {share} of the resamples; {cheapest(leaders)}"
     else:
         text = (
-            f"cannot tell {_and(verdict.leaders)} apart ({first.method}, {_scored(first, name=False)}, is the best "
-            f"in {share} of the resamples); of these {cheapest(leaders)}"
+            f"cannot tell {_and(verdict.leaders)} apart ({first.method}, {_scored(first, name=False)}, is the "
+            f"best in {share} of the resamples); of these {cheapest(leaders)}"
         )
     if others:
         text += f"; {_and(others)} could be run as well, but {_lack(others)} records of some dataset"
@@ -121,10 +121,7 @@ def _beyond(outlooks: Sequence[Outlook], first: Outlook, hours: float | None) ->
 def _caveats(
     leaders: Sequence[Outlook], hours: float | None, verdict: Verdict | None, base: Outlook | None
 ) -> str:
-    text = ""
-    if hours is not None and (late := [each for each in leaders if each.within_hours == "perhaps"]):
-        names = "it" if len(leaders) == 1 else _and(each.method for each in late)
-        text += f"; {names} may take more than the {hours:g} h"
+    text = _late(leaders, hours)
     above = None if verdict is None else verdict.above_base
     if base is not None and base.performance is not None and above is not None and above < CONFIDENCE:
         text += (
@@ -143,12 +140,17 @@ def _scored(method: Outlook, *, name: bool = True) -> str:
     return f"{method.method} ({score})" if name else score
 
 
-def _fitting(able: Sequence[Outlook]) -> str:
-    return (
-        f"{_and(each.method for each in able)} can be run, of which "
-        if len(able) > 1
-        else f"{able[0].method} can: "
-    )
+def _fitting(able: Sequence[Outlook], device: str, hours: float | None) -> str:
+    names, where = _and(each.method for each in able), _under(device, hours)
+    which = "; " if len(able) == 1 else ", of which "
+    return f"{names} can be run {where}{which}{cheapest(able)}{_late(able, hours)}"
+
+
+def _late(methods: Sequence[Outlook], hours: float | None) -> str:
+    late = [each.method for each in methods if each.within_hours == "perhaps"]
+    if hours is None or not late:
+        return ""
+    return f"; {_and(late) if len(methods) > 1 else 'it'} may take more than the {hours:g} h"
 
 
 def _under(device: str, hours: float | None) -> str:

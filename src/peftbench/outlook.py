@@ -21,7 +21,9 @@ class Outlook(Frozen):
     """One method on the workload: its predicted costs, and the scores of its records."""
 
     method: str
-    """With the settings of its records, where those are not its defaults."""
+    """Its name; with its settings where there are several of the name."""
+    choice: str
+    """Name and settings, those of the records where there are any."""
     trainable_params: int | None
     extra_forward_flops: int | None
     """Of 512 tokens, over the base model's."""

@@ -66,15 +66,16 @@ def recommend(
     # What is wrong with the records is said before the costs, which take longer.
     groups = _groups(work, rules)
     costs = forecast("recommend", work.cells, where, online=online)
-    names = dict.fromkeys(cell.method for cell in costs.cells)
-    found = [_outlook(costs, name, groups.get(name), work, hours) for name in names]
-    if all(each.why and each.fits is not False for each in found if each.method != "base"):
+    names = _short(list(dict.fromkeys(cell.method for cell in costs.cells)))
+    found = [_outlook(costs, choice, name, groups.get(choice), work, hours) for choice, name in names.items()]
+    blamed = [each.why[-1:] for each in found if each.method != "base" and each.fits is not False]
+    if len(blamed) == len(found) - 1 and all(blamed):
         # Not for want of memory: a mistake in the model, the rows or the settings.
-        raise ConfigError(dict.fromkeys(why for each in found for why in each.why))
+        raise ConfigError(dict.fromkeys(why for whys in blamed for why in whys))
     found, verdict = _compared(found, groups, work.datasets, replicates, observer or Observer())
     trained = [each for each in found if each.method != "base"]
     base = next((each for each in found if each.method == "base"), None)
-    said = dict.fromkeys(note for cell in costs.cells for note in cell.notes if not cell.several_passes)
+    said = dict.fromkeys(note for cell in costs.cells for note in cell.notes)
     return Recommendation(
         title=f"{model} on {where.title}; one run, with one seed, on each of {', '.join(work.datasets)}",
         model=model,
@@ -123,15 +124,24 @@ def _complete(groups: Mapping[str, Gathered], datasets: Sequence[str]) -> dict[s
     return {name: each for name, each in groups.items() if not each.missing and set(datasets) <= set(each.cells)}
 
 
-def _outlook(costs: Forecast, method: str, group: Gathered | None, work: Workload, hours: float | None) -> Outlook:
+def _short(choices: Sequence[str]) -> dict[str, str]:
+    """Methods with their settings to their names alone, where these tell them apart."""
+    names = [each.partition("(")[0] for each in choices]
+    return {each: name if names.count(name) == 1 else each for each, name in zip(choices, names, strict=True)}
+
+
+def _outlook(
+    costs: Forecast, choice: str, name: str, group: Gathered | None, work: Workload, hours: float | None
+) -> Outlook:
     """The costs of one method over the datasets, and the scores that are there; not yet compared."""
-    cells = [cell for cell in costs.cells if cell.method == method]
+    cells = [cell for cell in costs.cells if cell.method == choice]
     first, fits = cells[0], {cell.fits for cell in cells}
     peaks = [cell.peak_memory_bytes for cell in cells if cell.peak_memory_bytes is not None]
     seconds = Forecast.total_of(cells, "seconds")
     recorded = {each.config.dataset for each in work.records} if group else set()
     return Outlook(
-        method=method,
+        method=name,
+        choice=choice,
         trainable_params=first.trainable_params,
         extra_forward_flops=first.extra_forward_flops,
         peak_memory_bytes=max(peaks, default=None),
@@ -142,7 +152,7 @@ def _outlook(costs: Forecast, method: str, group: Gathered | None, work: Workloa
         joules=Forecast.total_of(cells, "joules"),
         within_hours=_within(seconds, hours),
         performance=None,
-        scores={name: cell.estimate() for name, cell in group.cells.items()} if group else {},
+        scores={each: cell.estimate() for each, cell in group.cells.items()} if group else {},
         seeds=group.seeds if group else 0,
         missing=(*(group.missing if group else ()), *(each for each in work.datasets if each not in recorded)),
     )
@@ -177,16 +187,16 @@ def _compared(
         [each.cells for each in complete.values()], replicates=replicates, advance=observer.advance
     )
     draws = {} if every is None else {name: every[:, number] for number, name in enumerate(complete)}
-    able = {each.method for each in found if each.possible and each.method != "base"}
-    compared = {name: draws[name] for name in trained if name in able and name in draws}
+    able = [each for each in found if each.possible and each.choice in trained]
+    compared = {each.method: draws[each.choice] for each in able} if draws else {}
     verdict = decide(compared, draws.get("base")) if compared else None
     scored = []
     for each in found:
-        if each.method in complete:
+        if each.choice in complete:
             mean = sum(each.scores[dataset] for dataset in datasets) / len(datasets)
             share = verdict.shares.get(each.method) if verdict else None
             each = each.model_copy(
-                update={"performance": interval_of(mean, draws.get(each.method)), "best_share": share}
+                update={"performance": interval_of(mean, draws.get(each.choice)), "best_share": share}
             )
         scored.append(each)
     return scored, verdict

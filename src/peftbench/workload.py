@@ -131,7 +131,10 @@ def _cells(asked: Asked, records: Sequence[RunResult], notes: list[str]) -> list
         raise ConfigError(f"--set {key}: what is recommended takes its {key} from {_OWN[key]}; leave it out")
     data = run.values.get("data")
     if isinstance(data, dict) and "train_rows" in data:
-        own["train_rows"] = [data.pop("train_rows")]  # an axis of a grid
+        rows = data.pop("train_rows")  # an axis of a grid
+        if rows is not None and (type(rows) is not int or rows < 2):
+            raise ConfigError(f"--set data.train_rows is {rows!r}, expected a whole number of at least 2, or null")
+        own["train_rows"] = [rows]
     grid = Source(
         "the workload",
         {
