@@ -65,6 +65,8 @@ def recommend(
     work = workload(Asked(model, revision, rules, tuple(datasets), tuple(settings), data_dir), results)
     # What is wrong with the records is said before the costs, which take longer.
     groups = _groups(work, rules)
+    observer = observer or Observer()
+    observer.phase("predicting costs")  # a minute for a large model
     costs = forecast("recommend", work.cells, where, online=online)
     names = _short(list(dict.fromkeys(cell.method for cell in costs.cells)))
     found = [_outlook(costs, choice, name, groups.get(choice), work, hours) for choice, name in names.items()]
@@ -72,7 +74,7 @@ def recommend(
     if len(blamed) == len(found) - 1 and all(blamed):
         # Not for want of memory: a mistake in the model, the rows or the settings.
         raise ConfigError(dict.fromkeys(why for whys in blamed for why in whys))
-    found, verdict = _compared(found, groups, work.datasets, replicates, observer or Observer())
+    found, verdict = _compared(found, groups, work.datasets, replicates, observer)
     trained = [each for each in found if each.method != "base"]
     base = next((each for each in found if each.method == "base"), None)
     said = dict.fromkeys(note for cell in costs.cells for note in cell.notes)
