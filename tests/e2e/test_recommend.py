@@ -6,15 +6,33 @@ import shutil
 import pytest
 
 import peftbench
+from peftbench import bylength
 from peftbench.leaderboard import compare
 from peftbench.store import stored_results
 from peftbench.testing import save_tiny_model
+from peftbench.workload import Asked, workload
 from tests.e2e.test_cli import call, refused
 from tests.e2e.test_pscp import run_of
 from tests.e2e.test_tiny import few
 
 TINY = ("--model", "peftbench-tiny", "--device", "cpu")
 METHODS = ["ia3", "prompt_tuning", "p_tuning", "prefix_tuning", "lora", "ln_tuning"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def remembered():
+    """Predictions are made once for all commands of this file; they take most of the time."""
+    known, predict = {}, bylength.predict
+
+    def once(model, revision, method, **given):
+        key = (model, revision, str(method), *given.values())
+        if key not in known:
+            known[key] = predict(model, revision, method, **given)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bylength, "predict", once)
+        yield
 
 
 def asked(*arguments):
@@ -59,8 +77,11 @@ def test_without_records_it_says_so_and_what_each_costs():
 
 
 def test_without_a_dataset_it_is_the_grid_that_is_shipped():
-    found = asked(*TINY, "--set", "training.epochs=1")
-    assert found["datasets"] == ["rte", "copa", "record", "stsb", "svamp", "conala"]
+    work = workload(Asked("peftbench-tiny", None, "corrected", (), ("training.epochs=1",), None), [])
+    assert work.datasets == ("rte", "copa", "record", "stsb", "svamp", "conala")
+    assert {cell.config.data.train_rows for cell in work.cells if cell.config.dataset == "record"} == {None, 5000}
+    assert {cell.config.evaluation.test_rows for cell in work.cells} == {1000}
+    assert {cell.config.training.epochs for cell in work.cells} == {1}
 
 
 def test_the_records_decide(runs):
@@ -153,21 +174,19 @@ def test_records_under_several_settings_are_refused(runs):
     refused("was run or evaluated under several settings", "recommend", *TINY, "--records", runs)
 
 
-def test_what_does_not_fit_is_told_how_to_fit():
-    common = ("--model", "llama-3.2-3b", "--device", "t4", "--dataset", "record", "--set", "dtype=float32")
-    found = asked(*common)
+def test_what_does_not_fit_is_told_how_to_fit(tmp_path):
+    from transformers import LlamaConfig
+
+    # One layer over a large vocabulary: 16 GB of weights that are quick to trace.
+    shape = {"hidden_size": 4096, "intermediate_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 1}
+    LlamaConfig(vocab_size=2_000_000, tie_word_embeddings=True, **shape).save_pretrained(tmp_path / "m")
+    found = asked("--model", tmp_path / "m", "--device", "t4", "--dataset", "sst2@mini")
     assert found["answer"].startswith(
-        "none, because no method can be run on t4; --set engine.gradient_checkpointing=true"
+        "none, because no method can be run on t4; the smallest device of the table on"
     )
-    assert all(each["fits"] is False and each["why"] for each in found["methods"])
-
-
-def test_a_method_that_cannot_be_built_is_left_out_alone(tmp_path):
-    from transformers import GPT2Config
-
-    GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=64, model_type="gpt2").save_pretrained(tmp_path / "m")
-    found = asked("--model", tmp_path / "m", "--device", "cpu", "--dataset", "sst2@mini")
-    assert all(not each["why"] for each in found["methods"])
+    assert all(
+        each["fits"] is False and "the weights alone take 16" in each["why"][0] for each in found["methods"]
+    )
 
 
 @pytest.mark.parametrize(
