@@ -7,6 +7,7 @@ import pytest
 
 import peftbench
 from peftbench import bylength
+from peftbench.errors import ConfigError
 from peftbench.leaderboard import compare
 from peftbench.store import stored_results
 from peftbench.testing import save_tiny_model
@@ -187,6 +188,23 @@ def test_what_does_not_fit_is_told_how_to_fit(tmp_path):
     assert all(
         each["fits"] is False and "the weights alone take 16" in each["why"][0] for each in found["methods"]
     )
+
+
+def test_a_method_that_cannot_be_built_is_left_out_alone(monkeypatch):
+    known = bylength.predict
+
+    def refusing(model, revision, method, **given):
+        if method.name == "ia3":
+            raise ConfigError("target 'down' matches no module; name another")
+        return known(model, revision, method, **given)
+
+    monkeypatch.setattr(bylength, "predict", refusing)
+    found = asked(*TINY, "--dataset", "sst2@mini")
+    rows = by_name(found)
+    assert rows["ia3"]["why"] == ["target 'down' matches no module; name another"]
+    assert rows["ia3"]["seconds"] is None
+    assert "ia3" not in found["answer"]
+    assert [name for name, each in rows.items() if not each["why"]] == [name for name in METHODS if name != "ia3"]
 
 
 @pytest.mark.parametrize(
