@@ -5,6 +5,7 @@ of training, so that scores and costs are of the same thing.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,7 @@ def _cells(asked: Asked, records: Sequence[RunResult], notes: list[str]) -> list
         own["run"] = _common(records, notes)
     elif not asked.datasets:
         own = {key: default[key] for key in own}
-    run = Source("--set", dict(own["run"]))
+    run = Source("--set", deepcopy(own["run"]))
     apply_settings(run, asked.settings, {"data__directory": str(asked.data_dir) if asked.data_dir else None})
     if mistaken := [key for key in run.values if key in _OWN]:
         key = mistaken[0]
