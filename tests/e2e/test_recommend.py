@@ -238,7 +238,7 @@ def test_mistakes_are_one_sentence(arguments, expected):
     if arguments[0] == "--data-dir":
         given[-1] = "rte"
     err = refused(expected, "recommend", *given, *arguments)
-    assert len(err.strip().splitlines()) == 1
+    assert len([line for line in err.splitlines() if line != "predicting costs"]) == 1
 
 
 def test_an_architecture_that_is_not_known_is_refused(tmp_path):
