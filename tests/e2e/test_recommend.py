@@ -156,7 +156,7 @@ def test_records_of_another_model_or_protocol_say_nothing(runs, tmp_path):
     assert "Records of peftbench-tiny are of another model and say nothing of this one." in found["notes"]
     found = asked(*TINY, "--records", runs, "--dataset", "sst2@mini", "--protocol", "published")
     assert "there are no records of scores" in found["answer"]
-    assert "Records under the other protocol were left out: 5." in found["notes"]
+    assert "Records under the other protocol were left out: 10." in found["notes"]
     (tmp_path / "empty").mkdir()
     found = asked(*TINY, "--records", tmp_path / "empty", "--dataset", "sst2@mini")
     assert "there are no records of scores" in found["answer"]
