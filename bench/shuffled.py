@@ -32,7 +32,9 @@ def main() -> None:
     """Print both scores of each task."""
     output = Path(sys.argv[1])
     found = []
-    for config in demo.configs(output, demo.DATASETS, ("base", "lora"), demo.SEEDS[:1]):
+    for config in demo.configs(output):
+        if config.method.name not in ("base", "lora") or config.seed != demo.demo_grid().seeds[0]:
+            continue
         own = {"train": mini_rows(config.dataset, "train"), "test": mini_rows(config.dataset, "test")}
         results = [run(config, rows=own)]
         if config.method.name == "lora":

@@ -11,8 +11,9 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-from peftbench import demo
+from peftbench import demo, run_many
 from peftbench.console import observing
+from peftbench.grid import load_grid
 from peftbench.records import RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,10 +29,12 @@ def at(config: RunConfig, rate: float) -> RunConfig:
 def main() -> None:
     """Sweep, choose, and write table, data and figure."""
     output = Path(sys.argv[1])
-    methods = [name for name in demo.METHODS if name != "base"]
-    runs = [at(config, rate) for config in demo.configs(output, demo.DATASETS, methods, (SEED,)) for rate in RATES]
+    _, cells = load_grid(
+        demo.GRID, [f"seeds=[{SEED}]", "exclude=[{methods: base}]"], run__output=str(output / "runs")
+    )
+    runs = [at(cell.config, rate) for cell in cells for rate in RATES]
     with observing() as observer:
-        results = demo.run_in_processes(runs, observer, processes=2, evaluate=False)
+        results = run_many(runs, observer=observer, evaluate=False)
     losses: dict[str, dict[float, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for result in results:
         assert result.train is not None

@@ -25,8 +25,9 @@ def answer_of(
     others = [each.method for each in able if each.performance is None]
     if not any(each.seeds for each in outlooks):
         return (
-            f"cannot tell, because there are no records of scores for {model}; `peftbench plan subset --set "
-            f"'models=[{model}]'` says what six datasets cost, and `peftbench run` makes a record; "
+            f"cannot tell, because there are no records of scores for {model}; `peftbench grid run subset --set "
+            f"'models=[{model}]'` makes those of six datasets, and `peftbench plan` in place of `grid run` says "
+            "what that costs; "
             f"{_fitting(able, device, hours)}"
         )
     if not compared:

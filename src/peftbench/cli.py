@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from peftbench.cli_cost import calibrate, plan, profile
+from peftbench.cli_grid import grid_app
 from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Track, TrainFile
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 show_app = typer.Typer(no_args_is_help=True, help="Show one dataset or method in full.")
 app.add_typer(show_app, name="show")
+app.add_typer(grid_app, name="grid")
 
 
 @app.callback()

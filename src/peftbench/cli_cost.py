@@ -28,11 +28,18 @@ def profile(
     device: Annotated[str | None, typer.Option(help="Predict for this device, such as a100-40.")] = None,
     model_revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     settings: Settings = None,
+    timeline: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw memory over a training step: .svg, .png, .pdf, .csv.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a method costs on a model: predicted from dimensions, and measured here."""
     with reported():
         from peftbench import costing
+        from peftbench.timeline import check_timeline, write_timeline
+
+        if timeline is not None:
+            check_timeline(timeline)
 
         found = costing.profile(
             model,
@@ -49,6 +56,8 @@ def profile(
             engine=engine,
             gradient_checkpointing=gradient_checkpointing,
         )
+        if timeline is not None:
+            write_timeline(timeline, found.predicted)
         if as_json:
             print_json(found.as_json())
             return

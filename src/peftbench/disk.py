@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from peftbench.errors import DataError
+from peftbench.errors import DiskError
 
 
 @contextmanager
@@ -60,13 +60,13 @@ def system_errors() -> Iterator[None]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Say in one sentence what the disk refused, and that nothing before is lost."""
+    """Say in one sentence, as a `DiskError`, what the disk refused, and that nothing before is lost."""
     try:
         with system_errors():
             yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(
+        raise DiskError(
             f"cannot write {path}: {reason}; what was finished before is kept, make room or choose another output "
             "folder and run the same command again"
         ) from error

@@ -33,6 +33,14 @@ class NotInstalled(PeftBenchError):
         super().__init__(f"{package} is not installed; install what queries need: pip install peftbench[query]")
 
 
+class DiskError(DataError):
+    """The disk refuses what is to be kept: full, read-only, broken."""
+
+
+class Busy(DataError):
+    """Another process is at work on the same run."""
+
+
 class UnknownName(PeftBenchError):
     """A name that is not in a registry; the message offers the nearest ones."""
 

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from peftbench.disk import draft_of, explained, write_tensors, write_text
-from peftbench.errors import DataError
+from peftbench.errors import Busy, DataError
 from peftbench.records import RECORD_VERSION, EvalRecord, RunConfig, RunResult, TrainRecord
 from peftbench.redaction import redacted_json
 
@@ -96,6 +96,14 @@ class RunFolder:
         """Delete the checkpoints of a finished training."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def set_failure_aside(self) -> None:
+        """Take the record of a failed training out of the way, so that it is tried again."""
+        record = self.train_record()
+        if record is not None and record.status == "failed":
+            target = self.path / f"train-failed-{len(list(self.path.glob('train-failed-*.json'))) + 1}.json"
+            with explained(target):
+                (self.path / "train.json").rename(target)
+
     def config(self) -> RunConfig:
         """The configuration that the run was made with."""
         described = self.path / "config.json"
@@ -120,7 +128,7 @@ class RunFolder:
 
     @contextmanager
     def training_alone(self) -> Iterator[None]:
-        """Keep other processes from training this run; raises `DataError` if one does."""
+        """Keep other processes from training this run; raises `Busy` if one does."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".training.lock", timeout=0)
@@ -128,7 +136,7 @@ class RunFolder:
             try:
                 lock.acquire()
             except Timeout:
-                raise DataError(
+                raise Busy(
                     f"run {self.path} is being trained by another process; wait for it, or choose another output"
                 ) from None
         try:

@@ -92,3 +92,29 @@ def test_a_calibration_is_used_from_then_on(monkeypatch):
     assert not before["cost"]["calibrated"]
     assert after["cost"]["calibrated"]
     assert after["cost"]["step_seconds"] != before["cost"]["step_seconds"]
+
+
+def test_the_course_of_memory_as_data_and_as_a_figure(model, tmp_path):
+    arguments = ("profile", model, "lora", "--predict-only", "--batch", 2, "--tokens", 24, "--json")
+    code, out, _ = call(*arguments, "--timeline", tmp_path / "memory.csv")
+    assert code == 0
+    rows = [line.split(",") for line in (tmp_path / "memory.csv").read_text().splitlines()]
+    assert rows[0] == ["operator", "weights_bytes", "adapters_bytes", "gradients_bytes", "optimizer_bytes",
+                       "activations_bytes", "logits_bytes", "total_bytes"]  # fmt: skip
+    numbers = [[int(each) for each in row] for row in rows[1:]]
+    assert all(sum(row[1:-1]) == row[-1] for row in numbers)
+    assert max(row[-1] for row in numbers) == json.loads(out)["peak_train_memory_bytes"]
+    pytest.importorskip("matplotlib")
+    assert call(*arguments, "--timeline", tmp_path / "memory.svg")[0] == 0
+    figure = (tmp_path / "memory.svg").read_text()
+    assert figure.startswith("<?xml")
+    refused("expected it to end in .svg, .png, .pdf or .csv", *arguments, "--timeline", tmp_path / "memory.gif")
+    refused(
+        "method 'base' is not trained",
+        "profile",
+        model,
+        "base",
+        "--predict-only",
+        "--timeline",
+        tmp_path / "b.csv",
+    )

@@ -19,8 +19,8 @@ from peftbench.datasets.mini import input_of, mini_names, mini_rows
 from peftbench.datasets.mini.tasks import TASKS
 from peftbench.engine.loading import TINY, Where, load_model, load_tokenizer, located
 from peftbench.engine.tokens import chat_format
+from peftbench.grid import load_grid
 from peftbench.leaderboard import compare
-from peftbench.observer import Observer
 from tests.conftest import REPOSITORY
 
 FOLDER = Path(located(TINY))
@@ -35,7 +35,9 @@ def few(output, datasets=("sst2@mini", "boolq@mini"), methods=("base", "ln_tunin
                 "evaluation": config.evaluation.model_copy(update={"test_rows": 24}),
             }
         )
-        for config in demo.configs(output, datasets, methods, seeds)
+        for cell in load_grid(demo.GRID, [f"seeds={list(seeds)}"], run__output=str(output / "runs"))[1]
+        for config in [cell.config]
+        if config.dataset in datasets and config.method.name in methods
     ]
 
 
@@ -101,24 +103,24 @@ def test_answers_of_other_rows_teach_nothing(tmp_path):
 
 def test_processes_give_what_one_process_gives_and_do_nothing_twice(tmp_path):
     alone = peftbench.run_many(few(tmp_path / "alone"))
-    heard = Counting()
-    apart = demo.run_in_processes(few(tmp_path / "apart"), heard, processes=2)
-    assert heard.done > 0
+    short = (
+        *(
+            "datasets=[sst2@mini, boolq@mini]",
+            "methods=[base, ln_tuning]",
+            "seeds=[1, 2]",
+            "run.training.epochs=1",
+        ),
+        *("run.training.validations=1", "run.evaluation.test_rows=24"),
+    )
+    apart = demo.run_all(tmp_path / "apart", short, processes=2)
     assert [each.config.dataset for each in apart] == [each.config.dataset for each in alone]
     assert [each.primary for each in apart] == [each.primary for each in alone]
     assert [each.train and each.train.train_id for each in apart] == [
         each.train and each.train.train_id for each in alone
     ]
-    again = Counting()
-    assert demo.run_in_processes(few(tmp_path / "apart"), again, processes=2) == apart
-    assert again.done == 0
-
-
-class Counting(Observer):
-    done = 0
-
-    def advance(self, count):
-        self.done += count
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "apart").rglob("*.json")}
+    assert demo.run_all(tmp_path / "apart", short, processes=2) == apart
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "apart").rglob("*.json")} == written
 
 
 def test_a_comparison_has_means_intervals_and_names_what_is_missing(tmp_path, capsys):

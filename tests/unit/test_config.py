@@ -240,7 +240,7 @@ def test_a_method_without_a_learning_rate_and_a_rate_without_a_method(tmp_path):
 
 
 def test_the_tuned_file_has_a_rate_for_each_method_of_the_demo():
-    from peftbench.demo import METHODS
+    from peftbench.demo import demo_grid
 
-    for method in METHODS:
+    for method in [entry.name for entry in demo_grid().methods]:
         assert load_run_config(CONFIGS / "train_tuned.yaml", None, [f"method={method}"]).model == "peftbench-tiny"

@@ -1,0 +1,129 @@
+"""The commands about grids: run, status, retry, stop, gc."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftbench.cli_options import AsJson, DataDir, Device, Settings, Shard
+from peftbench.terminal import print_json, reported
+
+grid_app = typer.Typer(no_args_is_help=True, help="Run a grid of many runs, and see how far it is.")
+
+GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="Grid file, or the name of a shipped grid.")]
+Rehearse = Annotated[
+    bool,
+    typer.Option("--rehearse", help="Train nothing: leave records shaped like real ones, apart from them."),
+]
+
+
+@grid_app.command("run")
+def grid_run(
+    grid: GridFile,
+    settings: Settings = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    shard: Shard = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; else one for each GPU or free core.")] = None,
+    devices: Annotated[str | None, typer.Option(metavar="0,1", help="GPUs, one worker each.")] = None,
+    max_hours: Annotated[float | None, typer.Option(help="Begin nothing new after so many hours.")] = None,
+    patience: Annotated[float, typer.Option(help="Minutes without a sign after which a worker is ended.")] = 30.0,
+    attempts: Annotated[int, typer.Option(help="Times that a cell may take its worker down.")] = 3,
+    rehearse: Rehearse = False,
+) -> None:
+    """Do what is left of a grid; the same command goes on after anything."""
+    with reported():
+        from peftbench.gridrun import local_options, prepare, run_grid
+        from peftbench.gridview import Planned, plan_arguments, print_summary, viewing
+
+        found = prepare(grid, settings or (), data_dir=data_dir, device=device, part=shard, rehearse=rehearse)
+        options = local_options(
+            found.cells,
+            workers=workers,
+            devices=devices,
+            max_hours=max_hours,
+            patience_minutes=patience,
+            attempts=attempts,
+            rehearse=rehearse,
+        )
+        heavy = found.pending and not rehearse
+        planned = Planned(plan_arguments(grid, settings or (), data_dir, shard) if heavy else None)
+        try:
+            with viewing(found, len(options.devices or ()) or options.workers, planned) as view:
+                summary = run_grid(found, options, view.tell)
+        finally:
+            planned.close()
+        print_summary(summary, found)
+        if summary.stopped and max_hours is None:
+            raise SystemExit(130)
+        if summary.failed or found.failures:
+            raise SystemExit(1)
+
+
+@grid_app.command("status")
+def grid_status(
+    grid: GridFile,
+    settings: Settings = None,
+    shard: Shard = None,
+    rehearse: Rehearse = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say how far a grid is, while it runs or after it died, and why cells failed."""
+    with reported():
+        from peftbench.gridrun import prepare, status_of
+        from peftbench.gridview import print_status
+
+        found = status_of(prepare(grid, settings or (), part=shard, rehearse=rehearse))
+        print_json(found.model_dump(mode="json")) if as_json else print_status(found)
+
+
+@grid_app.command("retry")
+def grid_retry(
+    grid: GridFile,
+    settings: Settings = None,
+    reason: Annotated[str | None, typer.Option(help="Only cells that failed for this, such as crashed.")] = None,
+    rehearse: Rehearse = False,
+) -> None:
+    """Make failed cells pending again; `grid run` then does them."""
+    with reported():
+        from peftbench.console import shown
+        from peftbench.gridrun import prepare, retry
+
+        chosen = retry(prepare(grid, settings or (), rehearse=rehearse), reason)
+        for failure in chosen:
+            print(shown(f"{failure.label}: {failure.reason}"))
+        print(f"{len(chosen)} cells are pending again." if chosen else "No cell failed.")
+
+
+@grid_app.command("stop")
+def grid_stop(grid: GridFile, settings: Settings = None, rehearse: Rehearse = False) -> None:
+    """Ask all who work on a grid, here or elsewhere, to keep their last step and stop."""
+    with reported():
+        from peftbench.gridrun import prepare
+
+        found = prepare(grid, settings or (), rehearse=rehearse)
+        found.state.open(found.name)
+        found.state.ask_to_stop()
+        print("Asked to stop; `peftbench grid run` goes on.")
+
+
+@grid_app.command("gc")
+def grid_gc(
+    grid: GridFile,
+    settings: Settings = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it they are only named.")] = False,
+    rehearse: Rehearse = False,
+    as_json: AsJson = False,
+) -> None:
+    """Name, and with --yes remove, what no run needs any more: old checkpoints, drafts, notes, logs."""
+    with reported():
+        from peftbench.gridrun import prepare, removable, remove
+        from peftbench.gridview import print_removable
+
+        found = removable(prepare(grid, settings or (), rehearse=rehearse))
+        if yes:
+            remove(found)
+        if as_json:
+            print_json([each.model_dump(mode="json") for each in found])
+        else:
+            print_removable(found, removed=yes)
