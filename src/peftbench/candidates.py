@@ -53,7 +53,7 @@ def from_records(
     loads torch. With `allow_missing` the comparison is over the datasets that all methods have. Raises
     `DataError` or `UnknownName` for what cannot be compared.
     """
-    kept = _of_one(results, model, protocol)
+    kept = of_one(results, model, protocol)
     gathered = gather(kept, protocol=kept[0].config.protocol)
     trained = [each for each in gathered if any(run.train for run in each.results)]
     short = [each.method.partition("(")[0] for each in trained]
@@ -68,13 +68,7 @@ def from_records(
     datasets = [dataset for dataset in every if all(dataset in each.cells for each in trained)]
     if not datasets:
         raise DataError(f"no dataset was finished by all methods: {_listed(gaps)}; make these runs")
-    for dataset in datasets:
-        groups = {each.cells[dataset].ids: name for name, each in zip(names, trained, strict=True)}
-        if len(groups) > 1:
-            raise DataError(
-                f"{' and '.join(list(groups.values())[:2])} were evaluated on different test rows of {dataset}; "
-                "evaluate them again on the same rows"
-            )
+    check_rows(dict(zip(names, trained, strict=True)), datasets)
     cells = [{dataset: each.cells[dataset] for dataset in datasets} for each in trained]
     records = {name: _records(each, datasets) for name, each in zip(names, trained, strict=True)}
     if device is None:
@@ -119,8 +113,12 @@ def from_records(
     )
 
 
-def _of_one(results: Sequence[RunResult], model: str | None, protocol: str | None) -> list[RunResult]:
-    """The results of one model under one protocol, each run once."""
+def of_one(results: Sequence[RunResult], model: str | None, protocol: str | None) -> list[RunResult]:
+    """The results of one model under one protocol, each run once.
+
+    Raises `DataError` or `UnknownName` where there are several to choose from, where a run is there under several
+    settings, and where nothing but the base model was run.
+    """
     if not results:
         raise DataError("the folder holds no finished run; give one that does, such as runs")
 
@@ -160,6 +158,17 @@ def _of_one(results: Sequence[RunResult], model: str | None, protocol: str | Non
     if not any(each.train for each in kept):
         raise DataError("the runs are of the base model alone, which has no PSCP; give those of a method too")
     return kept
+
+
+def check_rows(groups: Mapping[str, Gathered], datasets: Sequence[str]) -> None:
+    """Raise `DataError` unless the methods were evaluated on the same rows of each dataset, which all have."""
+    for dataset in datasets:
+        found = {each.cells[dataset].ids: name for name, each in groups.items()}
+        if len(found) > 1:
+            raise DataError(
+                f"{' and '.join(list(found.values())[:2])} were evaluated on different test rows of {dataset}; "
+                "evaluate them again on the same rows"
+            )
 
 
 def _records(group: Gathered, datasets: Sequence[str]) -> list[TrainRecord]:

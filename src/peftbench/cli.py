@@ -16,6 +16,7 @@ from peftbench.cli_grid import grid_app
 from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Track, TrainFile
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
+from peftbench.cli_recommend import recommend
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
 
 app = typer.Typer(
@@ -203,7 +204,7 @@ def predict(
             print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
 
 
-for command in (results, profile, plan, calibrate, pscp):
+for command in (recommend, results, profile, plan, calibrate, pscp):
     app.command()(command)
 
 

@@ -48,6 +48,8 @@ class CellForecast(Frozen):
     weights. Estimated."""
     fits: bool | None = None
     """Whether that, and what a device needs beside it, is within the device's memory; None where not known."""
+    several_passes: bool = False
+    """Whether a step fits only if it is made in several passes over its samples."""
     seconds: Range | None = None
     """Training, validation and evaluation of this cell alone; None on a device that is not known."""
     joules: Range | None = None
@@ -207,6 +209,7 @@ def _forecast_cell(cell: Cell, record: RunResult | None, costs: "Costs", checks:
         sample_tokens=middle,
         peak_memory_bytes=peak,
         fits=fits,
+        several_passes=split,
         seconds=cost.seconds if cost else None,
         joules=cost.joules if cost else None,
     )

@@ -62,7 +62,14 @@ def plan_file(
         cells = [Cell(cell_id(config, dataset=get_dataset(config.dataset), method=spec), config)]
     unreadable: list[str] = []
     results = [each for folder in _outputs(cells) for each in _stored(folder, unreadable)]
-    return forecast(name, cells, named or _at_hand(cells), results=results, unreadable=unreadable, online=online)
+    return forecast(
+        name,
+        cells,
+        named or device_at_hand(cpu=all(cell.config.device == "cpu" for cell in cells)),
+        results=results,
+        unreadable=unreadable,
+        online=online,
+    )
 
 
 def totals(found: Forecast, *, price: float | None = None, carbon: float | None = None) -> Totals:
@@ -83,6 +90,13 @@ def totals(found: Forecast, *, price: float | None = None, carbon: float | None 
         co2_kilograms=None if kwh is None or carbon is None else kwh.times(carbon),
         money=None if hours is None or price is None else hours.times(price),
     )
+
+
+def device_at_hand(*, cpu: bool = False) -> Device | None:
+    """The device that runs would take here, with `cpu` the CPU; None if the table has none like it."""
+    from peftbench.engine.loading import choose_device, name_of_device
+
+    return find_device("cpu") if cpu else device_called(name_of_device(choose_device("auto", "auto").device))
 
 
 def print_plan(found: Forecast, whole: Totals, *, every_cell: bool = False) -> None:
@@ -167,12 +181,3 @@ def _outputs(cells: Iterable[Cell]) -> list[Path]:
 
 def _stored(folder: Path, problems: list[str]) -> list[RunResult]:
     return stored_results(folder, problems) if folder.is_dir() else []
-
-
-def _at_hand(cells: Iterable[Cell]) -> Device | None:
-    """The device that the cells would run on here."""
-    from peftbench.engine.loading import choose_device, name_of_device
-
-    if all(cell.config.device == "cpu" for cell in cells):
-        return find_device("cpu")
-    return device_called(name_of_device(choose_device("auto", "auto").device))
