@@ -120,6 +120,8 @@ LOADED = "import json, sys; print(json.dumps([n for n in ('torch', 'transformers
         "from peftbench.config import run_config; run_config({'model': 'm', 'dataset': 'rte', 'method': 'lora'})",
         "import peftbench.rescore, peftbench.listing, peftbench.console, peftbench.store",
         "from peftbench import figures, tradeoff; tradeoff.weigh('paper').maps()",
+        "import peftbench.gridview, peftbench.worker, peftbench.rehearsal; from peftbench.gridrun import prepare, status_of;"
+        "from pathlib import Path; status_of(prepare(Path('demo')))",
         "from peftbench.query import read, results; import peftbench.tabular, peftbench.sql, pandas, duckdb",
         "import peftbench.costing; from peftbench.efficiency.devices import find_device; find_device('h200')",
         "from peftbench.listing import rows_of; [rows_of(kind) for kind in ('datasets', 'methods', 'metrics')]",
