@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint bench bench-quick lock clean
+.PHONY: setup demo test lint bench bench-quick lock slurm clean
 
 setup: $(READY)
 
@@ -42,6 +42,17 @@ bench: $(READY)
 
 bench-quick: $(READY)
 	$(RUN) -m bench.table --quick
+
+# What the tests of clusters need beside Python packages. They skip, and say so, where it is not.
+slurm:
+	@if [ -n "$$(PATH=$$PATH:/usr/sbin command -v slurmctld)" ]; then \
+		echo "SLURM is here."; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "SLURM cannot be installed without root and apt-get: its tests will skip."; \
+	else \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+			slurm-wlm munge > /dev/null; } || echo "SLURM could not be installed: its tests will skip."; \
+	fi
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -1,12 +1,17 @@
 """The commands about grids: run, status, retry, stop, gc."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from peftbench.cli_options import AsJson, DataDir, Device, Settings, Shard
 from peftbench.terminal import print_json, reported
+
+if TYPE_CHECKING:
+    from peftbench.gridrun import Prepared
+    from peftbench.gridview import View
+    from peftbench.launch import LaunchOptions, Summary
 
 grid_app = typer.Typer(no_args_is_help=True, help="Run a grid of many runs, and see how far it is.")
 
@@ -29,13 +34,21 @@ def grid_run(
     max_hours: Annotated[float | None, typer.Option(help="Begin nothing new after so many hours.")] = None,
     patience: Annotated[float, typer.Option(help="Minutes without a sign after which a worker is ended.")] = 30.0,
     attempts: Annotated[int, typer.Option(help="Times that a cell may take its worker down.")] = 3,
+    on: Annotated[
+        str, typer.Option(help="here, slurm or ray; resources stand under `cluster` in the grid.")
+    ] = "here",
+    ray: Annotated[
+        str | None,
+        typer.Option(envvar="RAY_ADDRESS", metavar="ADDRESS", help="A Ray cluster; else one is started."),
+    ] = None,
     rehearse: Rehearse = False,
 ) -> None:
     """Do what is left of a grid; the same command goes on after anything."""
     with reported():
-        from peftbench.gridrun import local_options, prepare, run_grid
-        from peftbench.gridview import Planned, plan_arguments, print_summary, viewing
+        from peftbench.gridrun import local_options, prepare, where
+        from peftbench.gridview import Planned, plan_arguments, print_submitted, print_summary, viewing
 
+        where(on, {"--workers": workers, "--devices": devices, "--max-hours": max_hours})
         found = prepare(grid, settings or (), data_dir=data_dir, device=device, part=shard, rehearse=rehearse)
         options = local_options(
             found.cells,
@@ -46,11 +59,16 @@ def grid_run(
             attempts=attempts,
             rehearse=rehearse,
         )
+        if on == "slurm":
+            from peftbench.slurm import submit
+
+            print_submitted(submit(found, options).tasks, found)
+            return
         heavy = found.pending and not rehearse
         planned = Planned(plan_arguments(grid, settings or (), data_dir, shard) if heavy else None)
         try:
             with viewing(found, len(options.devices or ()) or options.workers, planned) as view:
-                summary = run_grid(found, options, view.tell)
+                summary = _run(on, found, options, view, ray, workers)
         finally:
             planned.close()
         print_summary(summary, found)
@@ -58,6 +76,18 @@ def grid_run(
             raise SystemExit(130)
         if summary.failed or found.failures:
             raise SystemExit(1)
+
+
+def _run(
+    on: str, found: "Prepared", options: "LaunchOptions", view: "View", ray: str | None, workers: int | None
+) -> "Summary":
+    if on == "ray":
+        from peftbench.raycluster import run_on_ray
+
+        return run_on_ray(found, options, view.tell, ray, workers)
+    from peftbench.gridrun import run_grid
+
+    return run_grid(found, options, view.tell)
 
 
 @grid_app.command("status")
@@ -96,7 +126,12 @@ def grid_retry(
 
 
 @grid_app.command("stop")
-def grid_stop(grid: GridFile, settings: Settings = None, rehearse: Rehearse = False) -> None:
+def grid_stop(
+    grid: GridFile,
+    settings: Settings = None,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take what waits out of SLURM's queue.")] = False,
+    rehearse: Rehearse = False,
+) -> None:
     """Ask all who work on a grid, here or elsewhere, to keep their last step and stop."""
     with reported():
         from peftbench.gridrun import prepare
@@ -105,6 +140,11 @@ def grid_stop(grid: GridFile, settings: Settings = None, rehearse: Rehearse = Fa
         found.state.open(found.name)
         found.state.ask_to_stop()
         print("Asked to stop; `peftbench grid run` goes on.")
+        if cancel:
+            from peftbench.slurm import cancel_waiting
+
+            tasks = cancel_waiting(found.state)
+            print(f"SLURM's queue had {len(tasks)} tasks of it; those that waited are taken out.")
 
 
 @grid_app.command("gc")

@@ -27,10 +27,10 @@ class DataError(PeftBenchError):
 
 
 class NotInstalled(PeftBenchError):
-    """A package that only queries need is missing."""
+    """A package of an extra is missing; `purpose` says what needs it."""
 
-    def __init__(self, package: str | None) -> None:
-        super().__init__(f"{package} is not installed; install what queries need: pip install peftbench[query]")
+    def __init__(self, package: str | None, purpose: str = "queries need", extra: str = "query") -> None:
+        super().__init__(f"{package} is not installed; install what {purpose}: pip install peftbench[{extra}]")
 
 
 class DiskError(DataError):

@@ -241,6 +241,9 @@ def _evaluate(plan: Plan) -> EvalRecord:
     scored = score_both(spec, texts, references)
     own = scored[config.protocol]
     overlapping = plan.data.overlapping_test_ids
+    first = read_record(EvalRecord, folder / "result.json")
+    if first is not None:  # by another process in the meantime: its record stands, and its predictions
+        return first
     write_predictions(
         folder / "predictions.parquet",
         [

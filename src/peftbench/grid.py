@@ -18,6 +18,7 @@ from peftbench.errors import ConfigError, UnknownName, suggestion
 from peftbench.identity import cell_id
 from peftbench.methods.specs import methods
 from peftbench.records import Commit, Name, RunConfig, RunResult
+from peftbench.resources import Cluster
 from peftbench.schema import Frozen, Protocol
 
 MOST_CELLS = 1_000_000
@@ -125,6 +126,8 @@ class Grid(Frozen):
     """Cells that are left out."""
     overrides: tuple[Override, ...] = ()
     """Settings for some cells; a later one wins."""
+    cluster: Cluster = Cluster()
+    """What is asked of a cluster, should it run on one."""
 
 
 @dataclass(frozen=True)
@@ -367,6 +370,8 @@ def _problems_of_axes(grid: Grid, source: Source) -> Iterator[str]:
         if names.setdefault((name, entry.model_revision), entry.model) != entry.model:
             place = source.place(("models", number))
             yield f"{place}: two models are called {name!r}, and records could not tell them apart; rename one"
+    for problem in grid.cluster.unknown_models(entry.model for entry in grid.models):
+        yield f"{source.place(('cluster', 'models'))}: {problem}"
     named: dict[str, list[str]] = {
         "models": [entry.model for entry in grid.models],
         "methods": [entry.name for entry in grid.methods],

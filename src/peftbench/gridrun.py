@@ -3,18 +3,25 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from peftbench.errors import ConfigError, DataError
+from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.grid import Cell, finished, load_grid, shard
 from peftbench.gridstate import CellFailure, GridState, WorkerNote
 from peftbench.launch import MIXED, LaunchOptions, Summary, Tell, devices_here, launch
 from peftbench.records import RunResult
+from peftbench.resources import Cluster
 from peftbench.schema import Frozen
 from peftbench.store import RunFolder, stored_results
 
+PLACES = {
+    "here": ("--workers", "--devices", "--max-hours"),
+    "slurm": (),
+    "ray": ("--workers", "--max-hours"),
+}
+"""Where a grid runs, and which options of `grid run` mean something there."""
 DRAFT_SECONDS = 3600.0
 """Drafts of files and folders that are older belong to a writer that is gone."""
 
@@ -32,6 +39,8 @@ class Prepared:
     """Cell to why it has none; what a record says of its failure is among them."""
     unreadable: tuple[str, ...]
     """One sentence for each record that cannot be read."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """What the grid asks of a cluster."""
 
     @property
     def models(self) -> dict[str, set[str]]:
@@ -105,10 +114,10 @@ def prepare(
     if rehearse:
         folder = folder.with_name(folder.name + "-rehearsal")
         cells = [Cell(cell.id, cell.config.model_copy(update={"output": str(folder)})) for cell in cells]
-    return look(grid.name, shard(cells, part), GridState(folder))
+    return look(grid.name, shard(cells, part), GridState(folder), grid.cluster)
 
 
-def look(name: str, cells: list[Cell], state: GridState) -> Prepared:
+def look(name: str, cells: list[Cell], state: GridState, cluster: Cluster | None = None) -> Prepared:
     """What the folder of a grid holds now."""
     unreadable: list[str] = []
     results = stored_results(state.output, unreadable) if state.output.is_dir() else []
@@ -122,13 +131,17 @@ def look(name: str, cells: list[Cell], state: GridState) -> Prepared:
     kept = {cell: failure for cell, failure in state.failures().items() if cell not in done}
     wanted = {cell.id for cell in cells}
     failures = {cell: failure for cell, failure in {**recorded, **kept}.items() if cell in wanted}
-    return Prepared(name, cells, state, done, failures, tuple(unreadable))
+    return Prepared(name, cells, state, done, failures, tuple(unreadable), cluster or Cluster())
 
 
-def run_grid(prepared: Prepared, options: LaunchOptions, tell: Tell) -> Summary:
-    """Do what is pending; what failed before is left alone until `retry`. Raises `DataError` as `launch` does."""
+def run_grid(prepared: Prepared, options: LaunchOptions, tell: Tell, *, goes_on: bool = True) -> Summary:
+    """Do what is pending; what failed before is left alone until `retry`. Raises `DataError` as `launch` does.
+
+    `goes_on` takes back that all should stop; the tasks of a cluster do not, since they may begin after it.
+    """
     prepared.state.open(prepared.name)
-    prepared.state.go_on()
+    if goes_on:
+        prepared.state.go_on()
     for name, prints in prepared.models.items():
         if len(prints) > 1:
             raise DataError(
@@ -136,6 +149,20 @@ def run_grid(prepared: Prepared, options: LaunchOptions, tell: Tell) -> Summary:
             )
     models = {name: next(iter(prints)) for name, prints in prepared.models.items()}
     return launch(prepared.pending, prepared.state, options, tell, models=models)
+
+
+def where(place: str, given: Mapping[str, object]) -> None:
+    """Check a place to run at against the options given for it.
+
+    Raises `UnknownName` for a place that is not known, `ConfigError` for an option that it does not have.
+    """
+    if place not in PLACES:
+        raise UnknownName("place", place, PLACES)
+    for option, value in given.items():
+        if value is not None and option not in PLACES[place]:
+            raise ConfigError(
+                f"{option} means nothing on {place}; write what a task gets under `cluster` in the grid"
+            )
 
 
 def local_options(
@@ -180,7 +207,12 @@ def local_options(
 def _cpu_workers(cells: Iterable[Cell]) -> int:
     """As many as have cores of their own; one where runs take all cores."""
     threads = max((cell.config.threads or 0 for cell in cells), default=0)
-    return max(1, min(8, (os.cpu_count() or 1) // threads)) if threads else 1
+    return max(1, min(8, cores() // threads)) if threads else 1
+
+
+def cores() -> int:
+    """Cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def status_of(prepared: Prepared) -> GridStatus:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -186,6 +186,21 @@ def print_summary(summary: Summary, prepared: Prepared) -> None:
     if summary.left:
         parts.append(f"{summary.left} left{' (stopped)' if summary.stopped else ''}; the same command goes on")
     print(f"{', '.join(parts)}; {seconds_text(summary.seconds)}. Records: {prepared.state.output}")
+
+
+def print_submitted(tasks: Mapping[str, Sequence[str]], prepared: Prepared) -> None:
+    """What was put into SLURM's queue, and how to watch it."""
+    cells = sum(len(each) for each in tasks.values())
+    if rest := len(prepared.pending) - cells:
+        print(f"{rest} cells are in the hands of tasks that are in the queue already.")
+    if not tasks:
+        print(f"Nothing to submit. Records: {prepared.state.output}")
+        return
+    jobs = ",".join(dict.fromkeys(task.partition("_")[0] for task in tasks))
+    print(f"{cells} cells in {len(tasks)} tasks are in the queue, job {jobs}. Watch them with")
+    print(f"  squeue --jobs={jobs}")
+    print("  peftbench grid status <the same grid and settings>")
+    print(f"Logs: {prepared.state.folder / 'slurm'}")
 
 
 def print_status(status: GridStatus) -> None:

@@ -311,8 +311,11 @@ class _Pool:
             if job not in tried:
                 self.attempts[job.cell] -= 1
                 last = worker.last_words()
-                self._fail(worker, job.cell, reason, f"{message}{f'; it said last: {last}' if last else ''}")
+                told = f"{message}{f'; it said last: {last}' if last else ''}"
+                self._fail(worker, job.cell, reason, told)
                 self.outcomes[job.cell] = "failed"
+                ended = Event(kind="ended", cell=job.cell, status="failed", reason=reason, message=told)
+                self.tell(worker.name, ended)
         self.queue = [[job] for job in tried] + self.queue
         self.tell(worker.name, Event(kind="note", message=f"a worker ended: {message}; {len(tried)} runs go on"))
 
@@ -320,8 +323,9 @@ class _Pool:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        def hear(*_: Any) -> None:
-            self.signals += 1
+        def hear(number: int, _: Any) -> None:
+            # A cluster may send SIGTERM more than once, by the task and by the step; only Ctrl-C is impatience.
+            self.signals = self.signals + 1 if number == signal.SIGINT else max(self.signals, 1)
 
         before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -8,8 +8,10 @@
 changed. Folders of several machines merge by copying.
 """
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -128,22 +130,31 @@ class RunFolder:
 
     @contextmanager
     def training_alone(self) -> Iterator[None]:
-        """Keep other processes from training this run; raises `Busy` if one does."""
-        from filelock import FileLock, Timeout
+        """Keep other processes from training this run; raises `Busy` if one does.
 
-        lock = FileLock(self.path / ".training.lock", timeout=0)
+        Where the file system keeps no locks two may train it: that costs time, and the first record stands.
+        Nothing that could outlive a killed process takes the place of a lock.
+        """
+        import fcntl
+
+        file = self.path / ".training.lock"
         with explained(self.path):
-            try:
-                lock.acquire()
-            except Timeout:
-                raise Busy(
-                    f"run {self.path} is being trained by another process; wait for it, or choose another output"
-                ) from None
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            yield
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise Busy(
+                        f"run {self.path} is being trained by another process; wait for it, or choose another "
+                        "output"
+                    ) from None
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
         finally:
-            (self.path / ".training.lock").unlink(missing_ok=True)
-            lock.release()
+            os.close(handle)
 
     def write_adapter(self, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> int:
         """Write an adapter in the format of Hugging Face PEFT; returns the bytes of its tensors' file."""

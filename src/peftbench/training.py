@@ -249,6 +249,9 @@ def _write_training(
 ) -> TrainRecord:
     """Write curve, adapter and record of one run; `adapter` has this run alone."""
     plan, base = ready.plan, ready.base
+    first = _finished(plan)
+    if first is not None:  # by another process, where the file system keeps no lock: its record stands
+        return first
     plan.folder.write_curve(outcome.curve)
     stored = _store_adapter(plan, adapter, outcome)
     record = TrainRecord(

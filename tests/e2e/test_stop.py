@@ -1,5 +1,6 @@
 """A training that is told to stop keeps its last step; two of the same run never train at once."""
 
+import errno
 import json
 import os
 import signal
@@ -153,3 +154,40 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     result = peftbench.run(config_of(tmp_path), rows=OWN, observer=StopAt(5, signal.SIGINT))
     assert result.train.steps == 18
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_where_the_file_system_keeps_no_lock_two_train_and_the_first_record_stands(tmp_path, monkeypatch, number):
+    import peftbench.execute
+    import peftbench.training
+
+    def no_lock(handle, operation):
+        raise OSError(number, os.strerror(number))
+
+    def late(module, name, rival):
+        """The rival comes in between when this one is about to write."""
+        real, found = getattr(module, name), []
+
+        def wrapped(*arguments):
+            if not found:
+                found.append(None)
+                found[0] = rival()
+                files = Path(found[0].folder).rglob("*")
+                stored.update(
+                    {file: file.read_bytes() for file in files if file.is_file() and file.suffix != ".lock"}
+                )
+            return real(*arguments)
+
+        monkeypatch.setattr(module, name, wrapped)
+        return found
+
+    stored = {}
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    save_tiny_model(str(tmp_path / "model"))
+    trained = late(peftbench.training, "_write_training",
+                   lambda: peftbench.run(config_of(tmp_path), rows=OWN, evaluate=False))  # fmt: skip
+    scored = late(peftbench.execute, "score_both", lambda: peftbench.run(config_of(tmp_path), rows=OWN))
+    result = peftbench.run(config_of(tmp_path), rows=OWN)
+    assert result.train == trained[0].train
+    assert result.evaluation == scored[0].evaluation
+    assert {file: file.read_bytes() for file in stored} == stored
