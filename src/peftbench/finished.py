@@ -1,0 +1,173 @@
+"""Records of what is finished: sealed by a hash of themselves, and the first complete one stands.
+
+What belongs to a record is prepared before it and placed after it (`parts`), so that the one moment that decides
+is the creation of the record's file. No lock is needed for that, and a network file system can do it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from peftbench.disk import create_text, explained, write_text
+from peftbench.errors import DataError
+from peftbench.parts import settle, sweep
+from peftbench.records import RECORD_VERSION, EvalRecord, RunConfig, TrainRecord
+
+M = TypeVar("M", bound=BaseModel)
+R = TypeVar("R", TrainRecord, EvalRecord)
+
+
+def write_record(file: Path, record: R, *, over: R | None = None) -> R:
+    """Write a record once, and give back the one that stands there: this one, or that of who came before.
+
+    `over` is a record that does not count any more, because it failed for want of memory or because what belongs
+    to it is lost: where it still stands, it is replaced. Raises `DataError` if the disk refuses.
+    """
+    text = seal(json.loads(record.model_dump_json()))
+    with explained(file):
+        if over is not None and read_record(type(record), file) == over:
+            write_text(file, text)
+        else:
+            create_text(file, text)
+        stands = read_record(type(record), file)
+        if stands is None:
+            raise FileNotFoundError(2, "another process deleted it", str(file))
+        complete(file, stands)
+        sweep(file)
+        for part in _parts(file, record):
+            sweep(part)
+    return stands
+
+
+def complete(file: Path, record: TrainRecord | EvalRecord) -> bool:
+    """Whether all that a record in `file` names is there as it was written; what was prepared is put in place.
+
+    Raises `DataError` if the disk refuses.
+    """
+    parts = _parts(file, record)
+    with explained(file.parent):
+        found = [sha256 is None or settle(part, sha256) for part, sha256 in parts.items()]
+    # Records of earlier versions have no hash of their predictions, and yet are nothing without them.
+    return all(found) and (isinstance(record, TrainRecord) or next(iter(parts)).exists())
+
+
+def _parts(file: Path, record: TrainRecord | EvalRecord) -> dict[Path, str | None]:
+    """Files that belong to a record, and what it says of their content; None where it says nothing."""
+    if isinstance(record, EvalRecord):
+        return {file.with_name("predictions.parquet"): record.predictions_sha256}
+    adapter = file.with_name("adapter")
+    return {
+        adapter / "adapter_model.safetensors": record.adapter_sha256,
+        adapter / "adapter_config.json": record.adapter_config_sha256,
+    }
+
+
+def read_record(model: type[R], file: Path) -> R | None:
+    """A finished record, or None where there is none.
+
+    Raises `DataError` if it cannot be read or understood, does not have the content that it was written with, or
+    is that of another run or evaluation.
+    """
+    if not file.is_file():
+        return None
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
+    record = _model(model, text, file)
+    if record.record_version > RECORD_VERSION:
+        raise DataError(_of_newer_version(file))
+    _check_place(record, file)
+    return record
+
+
+def read_config(file: Path) -> RunConfig:
+    """The configuration in the `config.json` of a run; raises `DataError` if it is not as it was written."""
+    try:
+        found = json.loads(file.read_bytes())
+        return RunConfig.model_validate_json(json.dumps(checked(found, file).get("config")))
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise _not_understood(file, error) from error
+
+
+def seal(content: Mapping[str, Any]) -> str:
+    """The text of a file with this content and, last, the hash of the content."""
+    return json.dumps({**content, "sha256": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
+
+
+def checked(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The content of a sealed file without its hash; raises `DataError` if the two do not belong together.
+
+    Files of earlier versions have no hash.
+    """
+    if "sha256" not in content:
+        return content
+    rest = {name: value for name, value in content.items() if name != "sha256"}
+    if _digest(rest) != content["sha256"]:
+        raise DataError(
+            f"{file} does not have the content that it was written with: it is damaged or was edited; restore it, "
+            "or delete it and run the same command again"
+        )
+    return rest
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    """Of the values, not of how they are laid out: a file that was indented anew is still the same."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _model(model: type[M], text: bytes, file: Path) -> M:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _not_understood(file, error) from error
+    if isinstance(found, dict) and "sha256" in found:
+        version = found.get("record_version")
+        if isinstance(version, int) and version > RECORD_VERSION:
+            raise DataError(_of_newer_version(file))  # whose seal may be another
+        text = json.dumps(checked(found, file)).encode()
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        version = found.get("record_version") if isinstance(found, dict) else None
+        if isinstance(version, int) and version > RECORD_VERSION:
+            raise DataError(_of_newer_version(file)) from error
+        raise _not_understood(file, error) from error
+
+
+def _not_understood(file: Path, error: Exception) -> DataError:
+    what = "the file: it is no JSON of the expected form"
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        what = f"{key}: {first['msg']}"
+    return DataError(
+        f"{file} is not a record of this version: {what}; it may be damaged or from a newer version of peftbench"
+    )
+
+
+def _of_newer_version(file: Path) -> str:
+    return f"{file} was written by a newer version of peftbench than this one; install that version to read it"
+
+
+def _check_place(record: TrainRecord | EvalRecord, file: Path) -> None:
+    """Raise `DataError` if a record was put where another one belongs."""
+    if isinstance(record, EvalRecord):
+        wanted, place = f"eval-{record.eval_id}", file.parent.name
+        if place == wanted or file.parent.resolve().name == wanted:
+            return
+        raise DataError(f"{file} is the record of another evaluation ({wanted}, not {place}); put it back there")
+    described: Any = None
+    with suppress(OSError, ValueError, RecursionError):  # whoever needs config.json itself will say so
+        described = json.loads(file.with_name("config.json").read_bytes())
+    found = described.get("train_id") if isinstance(described, dict) else None
+    if found not in (None, record.train_id):
+        raise DataError(f"{file} is the record of another run ({record.train_id}, not {found}); put it back there")
