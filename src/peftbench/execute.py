@@ -24,7 +24,7 @@ from peftbench.engine.loading import read_adapter, threads
 from peftbench.engine.memory import peak_bytes, start_interval
 from peftbench.engine.pack import Sample, common_prefix
 from peftbench.errors import ConfigError, DataError
-from peftbench.finished import complete, read_record, write_record
+from peftbench.finished import complete, read_record, tidy, write_record
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
 from peftbench.methods.specs import methods
@@ -179,6 +179,7 @@ def _evaluate(plan: Plan) -> EvalRecord:
     file = plan.folder.evaluation(found) / "result.json"
     done = read_record(EvalRecord, file)
     if done is not None and complete(file, done):
+        tidy(file, done)
         return done
     if done is not None:
         plan.observer.note(plan.number, f"the predictions in {file.parent} are damaged and are made again")

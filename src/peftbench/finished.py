@@ -38,10 +38,14 @@ def write_record(file: Path, record: R, *, over: R | None = None) -> R:
         if stands is None:
             raise FileNotFoundError(2, "another process deleted it", str(file))
         complete(file, stands)
-        sweep(file)
-        for part in _parts(file, record):
-            sweep(part)
+        tidy(file, stands)
     return stands
+
+
+def tidy(file: Path, record: TrainRecord | EvalRecord) -> None:
+    """Delete what killed processes, and those that came later, have left of a record that stands, and of its parts."""
+    for each in (file, *_parts(file, record)):
+        sweep(each)
 
 
 def complete(file: Path, record: TrainRecord | EvalRecord) -> bool:

@@ -23,7 +23,7 @@ from peftbench.engine.step import may_share
 from peftbench.engine.tokens import Encoded
 from peftbench.engine.train import train
 from peftbench.errors import DataError
-from peftbench.finished import complete, write_record
+from peftbench.finished import complete, tidy, write_record
 from peftbench.methods import build_adapter
 from peftbench.observer import Part
 from peftbench.plan import Plan, load_base_of
@@ -57,8 +57,10 @@ def _finished(plan: Plan) -> TrainRecord | None:
     if not complete(plan.folder.path / "train.json", done):
         plan.observer.note(plan.number, f"the adapter in {plan.folder.adapter} is damaged and is made again")
         return None
+    # Of a process that was killed when all else was done.
+    tidy(plan.folder.path / "train.json", done)
     if not plan.config.keep_checkpoints:
-        plan.folder.remove_checkpoints()  # of a process that was killed when all else was done
+        plan.folder.remove_checkpoints()
     return done
 
 
