@@ -43,7 +43,7 @@ def write_record(file: Path, record: R, *, over: R | None = None) -> R:
 
 
 def tidy(file: Path, record: TrainRecord | EvalRecord) -> None:
-    """Delete what killed processes, and those that came later, have left of a record that stands, and of its parts."""
+    """Delete what killed processes and late ones have left beside a record that stands."""
     for each in (file, *_parts(file, record)):
         sweep(each)
 
@@ -164,14 +164,15 @@ def _of_newer_version(file: Path) -> str:
 
 def _check_place(record: TrainRecord | EvalRecord, file: Path) -> None:
     """Raise `DataError` if a record was put where another one belongs."""
+    run = file.parent
     if isinstance(record, EvalRecord):
-        wanted, place = f"eval-{record.eval_id}", file.parent.name
-        if place == wanted or file.parent.resolve().name == wanted:
-            return
-        raise DataError(f"{file} is the record of another evaluation ({wanted}, not {place}); put it back there")
+        wanted, place = f"eval-{record.eval_id}", run.name
+        if place != wanted and run.resolve().name != wanted:
+            raise DataError(f"{file} is the record of another evaluation ({wanted}, not {place}); put it there")
+        run = run.parent if place == wanted else run.resolve().parent
     described: Any = None
     with suppress(OSError, ValueError, RecursionError):  # whoever needs config.json itself will say so
-        described = json.loads(file.with_name("config.json").read_bytes())
+        described = json.loads((run / "config.json").read_bytes())
     found = described.get("train_id") if isinstance(described, dict) else None
     if found not in (None, record.train_id):
-        raise DataError(f"{file} is the record of another run ({record.train_id}, not {found}); put it back there")
+        raise DataError(f"{file} is the record of another run ({record.train_id}, not {found}); put it there")

@@ -25,14 +25,19 @@ def main() -> int:
         parser.error(f"unknown part {', '.join(sorted(unknown))}, expected {', '.join(PARTS)}")
     seed = int.from_bytes(os.urandom(3)) if asked.seed is None else asked.seed
     print(f"seed {seed}", flush=True)
-    memory = Path("/dev/shm")  # noqa: S108 - a folder in memory, where there is one
+    memory = Path("/dev/shm")
     lines = []
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         world = World(Path(folder))
         for part in asked.parts or PARTS:
             found = import_module(f"tests.faults.{part}").run(world, asked.quick, seed)
             for line in found:
-                print(f"{line.what}: {line.count} in {line.seconds:.0f} s", *line.remarks[:20], sep="\n  ", flush=True)
+                print(
+                    f"{line.what}: {line.count} in {line.seconds:.0f} s",
+                    *line.remarks[:20],
+                    sep="\n  ",
+                    flush=True,
+                )
             lines += found
     print(table(lines), flush=True)
     return 0 if all(line.sound for line in lines) else 1

@@ -18,9 +18,7 @@ def run(world: World, quick: bool, seed: int) -> list[Line]:
     alone = Line("kill -9, six methods, alone: bits of adapter and predictions", seed)
     fused = Line("kill -9, two runs in one pass: bits of adapters and predictions", seed)
     chance = random.Random(seed)
-    cells = [
-        (alone, f"{method}-{number}", [(method, number)]) for number in range(1, 100) for method in METHODS
-    ]
+    cells = [(alone, f"{method}-{number}", [(method, number)]) for number in range(1, 100) for method in METHODS]
     _kill(world, alone, cells, wanted, chance)
     groups = [(fused, f"group-{number}", [("ia3", number), ("ln_tuning", number)]) for number in range(1, 100)]
     _kill(world, fused, groups, wanted // 4, chance)

@@ -111,7 +111,7 @@ class Ear:
         if isinstance(file, int):
             path = _opened(file)
         else:
-            path = os.path.abspath(file if folder is None else f"{_opened(folder)}/{os.fspath(file)}")
+            path = str(Path(_opened(folder) if folder is not None else "", os.fspath(file)).absolute())
         if not path.startswith(self.root):
             return None
         name = path.removeprefix(self.root)
@@ -122,7 +122,7 @@ class Ear:
 
 
 def _opened(handle: int) -> str:
-    return os.readlink(f"/proc/self/fd/{handle}")
+    return str(Path(f"/proc/self/fd/{handle}").readlink())
 
 
 def run(world: World, quick: bool, seed: int) -> list[Line]:
