@@ -103,7 +103,8 @@ def read_config(file: Path) -> RunConfig:
 
 def seal(content: Mapping[str, Any]) -> str:
     """The text of a file with this content and, last, the hash of the content."""
-    return json.dumps({**content, "sha256": _digest(content)}, indent=1, ensure_ascii=False) + "\n"
+    sha256 = hashlib.sha256(_compact(content).encode()).hexdigest()
+    return json.dumps({**content, "sha256": sha256}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def checked(content: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -111,21 +112,22 @@ def checked(content: dict[str, Any], file: Path) -> dict[str, Any]:
 
     Files of earlier versions have no hash.
     """
-    if "sha256" not in content:
-        return content
     rest = {name: value for name, value in content.items() if name != "sha256"}
-    if _digest(rest) != content["sha256"]:
+    _check_seal(_compact(rest), content, file)
+    return rest
+
+
+def _check_seal(text: str, content: Mapping[str, Any], file: Path) -> None:
+    if "sha256" in content and hashlib.sha256(text.encode()).hexdigest() != content["sha256"]:
         raise DataError(
             f"{file} does not have the content that it was written with: it is damaged or was edited; restore it, "
             "or delete it and run the same command again"
         )
-    return rest
 
 
-def _digest(content: Mapping[str, Any]) -> str:
-    """Of the values, not of how they are laid out: a file that was indented anew is still the same."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def _compact(content: Mapping[str, Any]) -> str:
+    """What the hash is taken of: a file that was only indented anew is still the same."""
+    return json.dumps(content, separators=(",", ":"))
 
 
 def _model(model: type[M], text: bytes, file: Path) -> M:
@@ -137,7 +139,9 @@ def _model(model: type[M], text: bytes, file: Path) -> M:
         version = found.get("record_version")
         if isinstance(version, int) and version > RECORD_VERSION:
             raise DataError(_of_newer_version(file))  # whose seal may be another
-        text = json.dumps(checked(found, file)).encode()
+        compact = _compact({name: value for name, value in found.items() if name != "sha256"})
+        _check_seal(compact, found, file)
+        text = compact.encode()
     try:
         return model.model_validate_json(text)
     except ValidationError as error:

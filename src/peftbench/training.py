@@ -255,7 +255,7 @@ def _write_training(
     except DataError:
         # Who finished it first may have cleared away under our hands.
         stands = plan.folder.train_record()
-        if stands is None or stands == before:
+        if stands is None or stands == before or not complete(plan.folder.path / "train.json", stands):
             raise
         record = stands
     if not plan.config.keep_checkpoints and not _may_succeed_now(record):
