@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint bench bench-quick lock clean
+.PHONY: setup demo test lint bench bench-quick faults lock clean
 
 setup: $(READY)
 
@@ -42,6 +42,9 @@ bench: $(READY)
 
 bench-quick: $(READY)
 	$(RUN) -m bench.table --quick
+
+faults: $(READY)
+	$(RUN) -m tests.faults
 
 lock:
 	$(PYTHON) tools/lock.py
