@@ -248,32 +248,33 @@ def _write_training(
     ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance, energy: Energy
 ) -> TrainRecord:
     """Write curve, adapter and record of one run; `adapter` has this run alone."""
-    plan = ready.plan
-    before = plan.folder.train_record()
-    try:
-        record = _write(ready, adapter, outcome, made_with, energy, before)
-    except DataError:
-        # Who finished it first may have cleared away under our hands.
-        stands = plan.folder.train_record()
-        if stands is None or stands == before or not complete(plan.folder.path / "train.json", stands):
-            raise
-        record = stands
+    plan, file = ready.plan, ready.plan.folder.path / "train.json"
+
+    def standing() -> TrainRecord | None:
+        found = plan.folder.train_record()
+        return None if found is None or _may_succeed_now(found) or not complete(file, found) else found
+
+    record = standing()
+    if record is None:
+        try:
+            record = _write(ready, adapter, outcome, made_with, energy)
+        except DataError:
+            # Who finished it first may have cleared away under our hands.
+            record = standing()
+            if record is None:
+                raise
     if not plan.config.keep_checkpoints and not _may_succeed_now(record):
         plan.folder.remove_checkpoints()
     return record
 
 
 def _write(
-    ready: _Ready,
-    adapter: Adapter,
-    outcome: Outcome,
-    made_with: Provenance,
-    energy: Energy,
-    before: TrainRecord | None,
+    ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance, energy: Energy
 ) -> TrainRecord:
-    """Write as above; `before` is a record that was there already."""
+    """Write as above, where no record stands that counts."""
     plan, base = ready.plan, ready.base
     file = plan.folder.path / "train.json"
+    before = plan.folder.train_record()
     params, size, hashes = _store_adapter(plan, adapter, outcome)
     record = TrainRecord(
         train_id=plan.train_id,
@@ -311,10 +312,10 @@ def _write(
             energy=energy,
         ),
     )
-    if before is None or _may_succeed_now(before) or not complete(file, before):
-        plan.folder.write_curve(outcome.curve)
-        return write_record(file, record, over=before)
-    return write_record(file, record)
+    plan.folder.write_curve(outcome.curve)
+    # Weights that were lost may just have been made as they were, and then their record is right again.
+    lost = before is not None and (_may_succeed_now(before) or not complete(file, before))
+    return write_record(file, record, over=before if lost else None)
 
 
 def _store_adapter(

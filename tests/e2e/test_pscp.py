@@ -22,7 +22,7 @@ def changed(folder, **values):
     """Put other values into a run's record of its training, `efficiency__device` into what it took."""
     file = folder / "train.json"
     record = json.loads(file.read_text())
-    del record["sha256"]
+    record.pop("sha256", None)
     for key, value in values.items():
         *where, last = key.split("__")
         inner = record

@@ -92,7 +92,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
                     tensors = load_file(each / _TENSORS)
                     state = json.loads((each / _STATE).read_text(encoding="utf-8"))
                     return Checkpoint(_step(each), tensors, state, tuple(damaged))
-                except (OSError, SafetensorError, ValueError) as error:
+                except (OSError, RuntimeError, SafetensorError, ValueError) as error:
                     problem = f"{type(error).__name__}: {error}"
             if each.exists():
                 damaged.append(f"checkpoint {each.name} is damaged ({problem}) and is not used")
