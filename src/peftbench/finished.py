@@ -37,8 +37,8 @@ def write_record(file: Path, record: R, *, over: R | None = None) -> R:
         stands = read_record(type(record), file)
         if stands is None:
             raise FileNotFoundError(2, "another process deleted it", str(file))
-        complete(file, stands)
-        tidy(file, stands)
+        if complete(file, stands):
+            tidy(file, stands)
     return stands
 
 
