@@ -44,7 +44,10 @@ def write_record(file: Path, record: R, *, over: R | None = None) -> R:
 
 def tidy(file: Path, record: TrainRecord | EvalRecord) -> None:
     """Delete what killed processes and late ones have left beside a record that stands."""
-    for each in (file, *_parts(file, record)):
+    others = (
+        [file.with_name("config.json"), file.with_name("curve.jsonl")] if isinstance(record, TrainRecord) else []
+    )
+    for each in (file, *_parts(file, record), *others):
         sweep(each)
 
 

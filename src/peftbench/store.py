@@ -63,7 +63,8 @@ class RunFolder:
         with explained(self.path):
             if not described.exists():
                 self.path.mkdir(parents=True, exist_ok=True)
-                create_text(described, seal({"train_id": train_id, "config": config.model_dump(mode="json")}))
+                with suppress(FileNotFoundError):  # who has finished this run meanwhile may have tidied up
+                    create_text(described, seal({"train_id": train_id, "config": config.model_dump(mode="json")}))
         found = self.train_id()
         if found != train_id:
             raise DataError(
@@ -109,7 +110,11 @@ class RunFolder:
                 before = file.read_text(encoding="utf-8", errors="replace")
             # A run that goes on makes points again that the attempt before it had made.
             kept = [line for line in before.splitlines(keepends=True) if _step_of(line) < point.step]
-            write_text(file, "".join(kept) + point.model_dump_json() + "\n")
+            try:
+                write_text(file, "".join(kept) + point.model_dump_json() + "\n")
+            except FileNotFoundError:
+                if not (self.path / "train.json").exists():  # or else who has finished this run has tidied up
+                    raise
 
     @contextmanager
     def training_alone(self) -> Iterator[None]:

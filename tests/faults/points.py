@@ -178,11 +178,6 @@ def _disturbed(
             return f"the same command failed: {told.read_text()[-2000:]}"
         if outcome(output) != expected:
             return "the same command ended with another result"
-        return f"left {left}" if (left := _kept(output)) else None
+        return f"left {left}" if (left := leftovers(output)) else None
     finally:
         shutil.rmtree(output, ignore_errors=True)
-
-
-def _kept(output: Path) -> list[str]:
-    """What stays that should not. Drafts of the configuration and the curve may: they are small."""
-    return [name for name in leftovers(output) if not re.search(r"\.(config\.json|curve\.jsonl)-", name)]
