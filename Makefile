@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint bench bench-quick lock slurm clean
+.PHONY: setup demo test lint bench bench-quick faults lock slurm clean
 
 setup: $(READY)
 
@@ -53,6 +53,9 @@ slurm:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 			slurm-wlm munge > /dev/null; } || echo "SLURM could not be installed: its tests will skip."; \
 	fi
+
+faults: $(READY)
+	$(RUN) -m tests.faults
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -20,7 +20,7 @@ from bench.kills import children
 from peftbench.console import print_table
 from peftbench.grid import load_grid
 from peftbench.gridrun import prepare
-from peftbench.store import Prediction, read_predictions
+from peftbench.predictions import Prediction, read_predictions
 
 GRID = """
 name: real
@@ -87,7 +87,10 @@ def predictions(file: Path, output: Path) -> dict[str, list[Prediction]]:
     """Cell to what was stored of it."""
     found = prepare(file, [f"run.output={output}"])
     return {
-        str(cell): read_predictions(Path(done.folder) / f"eval-{done.evaluation.eval_id}" / "predictions.parquet")
+        str(cell): read_predictions(
+            Path(done.folder) / f"eval-{done.evaluation.eval_id}" / "predictions.parquet",
+            done.evaluation.predictions_sha256,
+        )
         for cell in found.cells
         if (done := found.done.get(cell.id)) is not None and done.evaluation is not None
     }

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peftbench.finished import write_record
 from peftbench.records import (
     EfficiencyProfile,
     EvalRecord,
@@ -17,7 +18,7 @@ from peftbench.records import (
     TrainRecord,
 )
 from peftbench.schema import DataFacts, MethodChoice, SplitFacts
-from peftbench.store import RunFolder, write_record
+from peftbench.store import RunFolder
 
 ROWS = {"train": 2241, "validation": 249, "test": 277}
 DEVICE = "NVIDIA H100 80GB HBM3"
@@ -134,5 +135,6 @@ def add_run(
 
 
 def edit(file: Path, **changes: Any) -> None:
-    """Change keys of a record behind the back of the package."""
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    """Change keys of a record behind the back of the package, and leave it as a record of an earlier version."""
+    rest = {name: value for name, value in json.loads(file.read_text()).items() if name != "sha256"}
+    file.write_text(json.dumps({**rest, **changes}))

@@ -25,25 +25,20 @@ from peftbench.engine.loading import read_adapter, threads
 from peftbench.engine.memory import peak_bytes, start_interval
 from peftbench.engine.pack import Sample, common_prefix
 from peftbench.errors import ConfigError, DataError
+from peftbench.finished import complete, first_of, read_record, tidy, write_record
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
 from peftbench.methods.specs import methods
 from peftbench.mirrors import mirrored
 from peftbench.observer import Observer
 from peftbench.plan import Plan, Rows, load_base_of, make_plan
+from peftbench.predictions import Prediction, write_predictions
 from peftbench.provenance import provenance
 from peftbench.records import EvalRecord, RunConfig, RunResult
 from peftbench.schema import Example, Prompt
 from peftbench.scoring import as_record, score_both
-from peftbench.store import (
-    Prediction,
-    RunFolder,
-    find_run,
-    read_record,
-    write_predictions,
-    write_record,
-)
-from peftbench.training import intact, train_all
+from peftbench.store import RunFolder, find_run
+from peftbench.training import train_all
 
 
 def run(
@@ -183,7 +178,7 @@ def _deployed(folder: RunFolder, config: RunConfig, base: Base) -> Adapter | Non
     if method.build is None:
         return None
     trained = folder.train_record()
-    if trained is None or not intact(folder, trained):
+    if trained is None or not complete(folder.path / "train.json", trained):
         raise DataError(
             f"the adapter in {folder.adapter} is not the one that was trained: it is damaged or replaced; "
             "restore its files, or run `peftbench train` again with its configuration"
@@ -204,10 +199,13 @@ def _evaluate(plan: Plan) -> EvalRecord:
         test_sha256=plan.data.facts.splits["test"].sha256,
         max_new_tokens=new_tokens,
     )
-    folder = plan.folder.evaluation(found)
-    done = read_record(EvalRecord, folder / "result.json")
-    if done is not None:
+    file = plan.folder.evaluation(found) / "result.json"
+    done = read_record(EvalRecord, file)
+    if done is not None and complete(file, done):
+        tidy(file, done)
         return done
+    if done is not None:
+        plan.observer.note(plan.number, f"the predictions in {file.parent} are damaged and are made again")
     base = load_base_of(config, plan.observer)
     made_with = provenance(base.model.device_name, threads())
     adapter = _deployed(plan.folder, config, base)
@@ -241,27 +239,21 @@ def _evaluate(plan: Plan) -> EvalRecord:
     scored = score_both(spec, texts, references)
     own = scored[config.protocol]
     overlapping = plan.data.overlapping_test_ids
-    first = read_record(EvalRecord, folder / "result.json")
-    if first is not None:  # by another process in the meantime: its record stands, and its predictions
-        return first
-    write_predictions(
-        folder / "predictions.parquet",
-        [
-            Prediction(
-                id=example.id,
-                prompt_sha256=hashlib.sha256(json.dumps(sample.prompt).encode()).hexdigest(),
-                text=text,
-                references=example.references,
-                valid=valid,
-                hit_limit=hit_limit,
-                new_tokens=count,
-                in_train=None if overlapping is None else example.id in overlapping,
-            )
-            for example, sample, (text, count, hit_limit), valid in zip(
-                encoded.examples, encoded.samples, outputs, own.valid, strict=True
-            )
-        ],
-    )
+    rows = [
+        Prediction(
+            id=example.id,
+            prompt_sha256=hashlib.sha256(json.dumps(sample.prompt).encode()).hexdigest(),
+            text=text,
+            references=example.references,
+            valid=valid,
+            hit_limit=hit_limit,
+            new_tokens=count,
+            in_train=None if overlapping is None else example.id in overlapping,
+        )
+        for example, sample, (text, count, hit_limit), valid in zip(
+            encoded.examples, encoded.samples, outputs, own.valid, strict=True
+        )
+    ]
     record = EvalRecord(
         eval_id=found,
         train_id=plan.train_id,
@@ -282,8 +274,22 @@ def _evaluate(plan: Plan) -> EvalRecord:
         provenance=made_with,
         efficiency=profile,
     )
-    write_record(folder / "result.json", record)
-    return record
+    return _write_evaluation(file, record, rows, done)
+
+
+def _write_evaluation(
+    file: Path, record: EvalRecord, rows: Sequence[Prediction], before: EvalRecord | None
+) -> EvalRecord:
+    """Write predictions and record; returns the record that stands. `before` is one whose own are damaged."""
+
+    def write() -> EvalRecord:
+        sha256 = write_predictions(file.with_name("predictions.parquet"), rows)
+        damaged = before is not None and not complete(file, before)  # or else they were just made as they were
+        return write_record(
+            file, record.model_copy(update={"predictions_sha256": sha256}), over=before if damaged else None
+        )
+
+    return first_of(EvalRecord, file, write)
 
 
 def _generate(

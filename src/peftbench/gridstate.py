@@ -11,13 +11,14 @@ import socket
 import time
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from peftbench.cellwork import Reason
 from peftbench.disk import explained, write_text
 from peftbench.errors import DataError
 from peftbench.schema import Frozen
-from peftbench.store import read_record
+
+M = TypeVar("M", bound=Frozen)
 
 STATE_VERSION = 1
 """Raised when a file here changes its meaning."""
@@ -79,7 +80,7 @@ class GridState:
 
     def open(self, name: str) -> None:
         """Make the folder, or check that it is this grid's; raises `DataError` if it is another's or cannot be."""
-        known = read_record(GridNote, self.folder / "grid.json")
+        known = _read(GridNote, self.folder / "grid.json")
         if known is not None and known.version > STATE_VERSION:
             raise DataError(
                 f"folder {self.output} was used by a newer version of peftbench (state {known.version}, here "
@@ -109,7 +110,7 @@ class GridState:
         found: dict[str, CellFailure] = {}
         for file in sorted((self.folder / "failures").glob("*.json"), key=_changed):
             try:
-                failure = read_record(CellFailure, file)
+                failure = _read(CellFailure, file)
             except DataError:
                 continue
             if failure is not None:
@@ -140,7 +141,7 @@ class GridState:
         found = []
         for file in sorted((self.folder / "workers").glob("*.json")):
             try:
-                note = read_record(WorkerNote, file)
+                note = _read(WorkerNote, file)
             except DataError:
                 continue
             if note is not None:
@@ -161,6 +162,16 @@ class GridState:
     def go_on(self) -> None:
         """Take back that it should stop."""
         (self.folder / "stop").unlink(missing_ok=True)
+
+
+def _read(model: type[M], file: Path) -> M | None:
+    """A note, or None where there is none; raises `DataError` if it cannot be understood."""
+    try:
+        return model.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({type(error).__name__}); delete it") from error
 
 
 def _changed(file: Path) -> float:

@@ -18,8 +18,8 @@ from peftbench import columns, records, schema
 from peftbench.columns import arrow_schema, row_of
 from peftbench.disk import draft_of
 from peftbench.errors import DataError
+from peftbench.finished import read_record
 from peftbench.records import EvalRecord, RunResult, TrainRecord
-from peftbench.store import read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -28,6 +28,8 @@ GAP_SECONDS = 5.0
 NOTE_SECONDS = 2.0
 STOP_SECONDS = 60.0
 """How long a worker may take to keep its last step."""
+START_SECONDS = 120.0
+"""How long a worker may take to begin, whatever the patience with one that has begun."""
 MOST_STARTS = 5
 """Workers that die one after the other before they did anything."""
 
@@ -275,11 +277,15 @@ class _Pool:
             if worker.process.poll() is not None:
                 self._hear_from(worker)  # what it said last
                 self._died(slot, worker)
-            elif worker.batch and silent > self.options.patience_seconds:
+            elif worker.batch and silent > self._patience(worker):
                 worker.blame = ("hung", f"its worker said nothing for {silent:.0f} s and was ended")
                 worker.kill()
             elif self.stopping_since is not None and worker.batch and self._stop_takes_too_long(now):
                 worker.kill()
+
+    def _patience(self, worker: WorkerProcess) -> float:
+        least = 0.0 if worker.worked else START_SECONDS
+        return max(self.options.patience_seconds, least)
 
     def _stop_takes_too_long(self, now: float) -> bool:
         assert self.stopping_since is not None

@@ -13,10 +13,10 @@ from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.errors import DataError
 from peftbench.metrics import metrics, score_rows
+from peftbench.predictions import read_predictions
 from peftbench.records import RunResult
 from peftbench.schema import Protocol
 from peftbench.stats import REPLICATES, Cell, Columns, Interval, mean_interval
-from peftbench.store import read_predictions
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def _cell(runs: Sequence[RunResult], protocol: Protocol) -> Cell:
     seeds, ids = [], set()
     for run in runs:
         assert run.evaluation is not None
-        stored = read_predictions(Path(run.folder) / f"eval-{run.evaluation.eval_id}" / "predictions.parquet")
+        folder = Path(run.folder) / f"eval-{run.evaluation.eval_id}"
+        stored = read_predictions(folder / "predictions.parquet", run.evaluation.predictions_sha256)
         spec = under_protocol(get_dataset(run.config.dataset), run.config.protocol)
         texts, references = [row.text for row in stored], [row.references for row in stored]
         seeds.append(score_rows(spec, texts, references, protocol).columns)

@@ -1,7 +1,8 @@
 """A run: what was asked for, and what came out of it.
 
 `RunConfig` is the two configuration files in one model; its defaults are section 4 of the paper. The records
-are what is written beside a run and never changed after. No behaviour here beyond checks of values.
+are what is written beside a run and never changed after; their files hold a hash of themselves as well. No
+behaviour here beyond checks of values.
 """
 
 import re
@@ -281,7 +282,7 @@ class TokenFacts(Frozen):
 
 
 class TrainRecord(Frozen):
-    """`train.json`: a finished training. Written last; there is none for the base model."""
+    """`train.json`: a finished training. There is none for the base model."""
 
     record_version: int = RECORD_VERSION
     train_id: str
@@ -298,6 +299,8 @@ class TrainRecord(Frozen):
     adapter_bytes: int | None
     adapter_sha256: str | None = None
     """Hash of the file of the stored weights."""
+    adapter_config_sha256: str | None = None
+    """Hash of `adapter_config.json` beside them; None in records of earlier versions."""
     shared_prefix_tokens: int
     """Tokens at the head of each row that were computed once for all its samples; 0 where none were."""
     shared_prefix_exact: bool = True
@@ -334,7 +337,7 @@ class Scores(Frozen):
 
 
 class EvalRecord(Frozen):
-    """`result.json`: the evaluation of one trained adapter or of the base model. Written last."""
+    """`result.json`: the evaluation of one trained adapter or of the base model."""
 
     record_version: int = RECORD_VERSION
     eval_id: str
@@ -356,6 +359,8 @@ class EvalRecord(Frozen):
     hit_limit_rate: float
     """Share of outputs that ended only at `max_new_tokens`."""
     max_new_tokens: int
+    predictions_sha256: str | None = None
+    """Hash of the file of predictions; None in records of earlier versions."""
     peak_memory_bytes: int | None
     seconds: float
     provenance: Provenance

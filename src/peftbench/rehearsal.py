@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 from peftbench.cellwork import Job
 from peftbench.errors import DataError, DiskError
+from peftbench.finished import first_of, read_record, write_record
 from peftbench.identity import content_id
 from peftbench.methods.specs import methods
 from peftbench.observer import Observer
+from peftbench.predictions import Prediction, write_predictions
 from peftbench.records import (
     EvalRecord,
     ModelFacts,
@@ -25,7 +27,7 @@ from peftbench.records import (
     TrainRecord,
 )
 from peftbench.schema import DataFacts, SplitFacts
-from peftbench.store import Prediction, RunFolder, read_record, write_predictions, write_record
+from peftbench.store import RunFolder
 
 STEPS = 5
 ROWS = 4
@@ -78,20 +80,20 @@ def _recorded(job: Job) -> RunResult:
     folder.open(train_id, config)
     trained = folder.train_record()
     if trained is None and methods.get(config.method.name).build is not None:
-        folder.checkpoints.mkdir(exist_ok=True)
-        (folder.checkpoints / "step-1").write_text("rehearsed\n")
-        write_record(folder.path / "train.json", _training(job, train_id))
+        (folder.checkpoints / "step-1").mkdir(parents=True, exist_ok=True)
+        record, file = _training(job, train_id), folder.path / "train.json"
+        trained = first_of(TrainRecord, file, lambda: write_record(file, record))
         folder.remove_checkpoints()
-        trained = folder.train_record()
-    eval_id = content_id({"rehearsed": train_id})
-    file = folder.evaluation(eval_id) / "result.json"
-    if not file.exists():
-        rows = [Prediction(str(i), "", f"{job.cell} {i}", (f"{i}",), True, False, 1, False) for i in range(ROWS)]
-        write_predictions(file.parent / "predictions.parquet", rows)
-        write_record(file, _evaluation(job, train_id, eval_id))
-    return RunResult(
-        folder=str(folder.path), config=config, train=trained, evaluation=read_record(EvalRecord, file)
-    )
+    evaluation = content_id({"rehearsed": train_id})
+    result = folder.evaluation(evaluation) / "result.json"
+    rows = [Prediction(str(i), "", f"{job.cell} {i}", (f"{i}",), True, False, 1, False) for i in range(ROWS)]
+
+    def write() -> EvalRecord:
+        sha256 = write_predictions(result.with_name("predictions.parquet"), rows)
+        return write_record(result, _evaluation(job, train_id, evaluation, sha256))
+
+    done = read_record(EvalRecord, result) or first_of(EvalRecord, result, write)
+    return RunResult(folder=str(folder.path), config=config, train=trained, evaluation=done)
 
 
 _TOKENS = TokenFacts(rows=ROWS, cut_rows=0, dropped_rows=0, longest_tokens=1, limit_tokens=1)
@@ -120,7 +122,7 @@ def _training(job: Job, train_id: str) -> TrainRecord:
     )
 
 
-def _evaluation(job: Job, train_id: str, eval_id: str) -> EvalRecord:
+def _evaluation(job: Job, train_id: str, eval_id: str, predictions_sha256: str) -> EvalRecord:
     scores = Scores(
         primary=expected_score(job.cell),
         values={"primary": expected_score(job.cell)},
@@ -130,6 +132,7 @@ def _evaluation(job: Job, train_id: str, eval_id: str) -> EvalRecord:
     return EvalRecord(
         eval_id=eval_id,
         train_id=train_id,
+        predictions_sha256=predictions_sha256,
         status="done",
         config=job.config,
         model=_model(job),

@@ -7,11 +7,13 @@ from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.disk import explained
 from peftbench.errors import DataError, UnknownName
+from peftbench.finished import read_record
 from peftbench.metrics import score_rows
+from peftbench.predictions import read_predictions
 from peftbench.records import EvalRecord, Scores
 from peftbench.schema import Frozen, Protocol
 from peftbench.scoring import as_record, score_both
-from peftbench.store import find_run, read_predictions, read_record, write_json
+from peftbench.store import find_run, write_json
 
 
 class Rescored(Frozen):
@@ -67,7 +69,7 @@ def _rescore(folder: Path, unseen_only: bool) -> Rescored:
     record = read_record(EvalRecord, folder / "result.json")
     if record is None:
         raise DataError(f"evaluation {folder} is not finished: it has no result.json; evaluate again")
-    rows = read_predictions(folder / "predictions.parquet")
+    rows = read_predictions(folder / "predictions.parquet", record.predictions_sha256)
     if len(rows) != record.tokens.rows:
         raise DataError(
             f"{folder / 'predictions.parquet'} holds {len(rows)} rows, its record {record.tokens.rows}; restore "

@@ -4,48 +4,28 @@
         config.json  checkpoint/  adapter/  curve.jsonl  train.json
         eval-<eval_id>/  predictions.parquet  result.json  scores-<version>.json
 
-`train.json` and `result.json` are written last: a record is complete or absent, and a finished one is never
-changed. Folders of several machines merge by copying.
+`train.json` and `result.json` decide: a record is complete or absent, and the first one stands, whoever else makes
+the same. Folders of several machines merge by copying.
 """
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from peftbench.disk import draft_of, explained, write_tensors, write_text
+from peftbench.disk import create_text, explained, write_draft, write_tensors, write_text
 from peftbench.errors import Busy, DataError
-from peftbench.records import RECORD_VERSION, EvalRecord, RunConfig, RunResult, TrainRecord
+from peftbench.finished import checked, read_config, read_record, seal
+from peftbench.parts import prepare
+from peftbench.records import CurvePoint, EvalRecord, RunConfig, RunResult, TrainRecord
 from peftbench.redaction import redacted_json
-
-M = TypeVar("M", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One stored output."""
-
-    id: str
-    prompt_sha256: str
-    """Hash of the prompt's token ids as they went into the model."""
-    text: str
-    references: tuple[str, ...]
-    valid: bool | None
-    """Whether the output is an answer of the required form; None where there is no gold answer to score it by."""
-    hit_limit: bool
-    """Whether it ended only because no more tokens were allowed."""
-    new_tokens: int
-    in_train: bool | None
-    """Whether the same input stands in the source's train split; None where that was not loaded."""
 
 
 class RunFolder:
@@ -79,20 +59,22 @@ class RunFolder:
     def open(self, train_id: str, config: RunConfig) -> None:
         """Make the folder, or check that it is this run's; raises `DataError` if it is not or cannot be made."""
         described = self.path / "config.json"
-        if described.exists():
-            found = _json(described).get("train_id")
-            if found != train_id:
-                raise DataError(
-                    f"folder {self.path} holds another run ({found}, not {train_id}); choose another output folder"
-                )
-            return
         with explained(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(described, {"train_id": train_id, "config": config.model_dump(mode="json")})
+            if not described.exists():
+                self.path.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # who has finished this run meanwhile may have tidied up
+                    written = {"train_id": train_id, "config": config.model_dump(mode="json")}
+                    create_text(described, seal(json.loads(redacted_json(json.dumps(written)))))
+        found = self.train_id()
+        if found != train_id:
+            raise DataError(
+                f"folder {self.path} holds another run ({found}, not {train_id}); choose another output folder"
+            )
 
     def train_id(self) -> str:
         """Id of the run that lies here."""
-        return str(_json(self.path / "config.json").get("train_id"))
+        described = self.path / "config.json"
+        return str(checked(_json(described), described).get("train_id"))
 
     def remove_checkpoints(self) -> None:
         """Delete the checkpoints of a finished training."""
@@ -111,7 +93,7 @@ class RunFolder:
         described = self.path / "config.json"
         if not described.is_file():
             raise DataError(f"{str(self.path)!r} is not the folder of a run: it has no config.json")
-        return _model(RunConfig, json.dumps(_json(described).get("config")), described)
+        return read_config(described)
 
     def train_record(self) -> TrainRecord | None:
         """The finished training, or None."""
@@ -123,17 +105,31 @@ class RunFolder:
         with explained(self.path):
             write_text(self.path / "curve.jsonl", lines)
 
-    def add_to_curve(self, point: BaseModel) -> None:
-        """Add a point to the curve of a training that goes on."""
-        with explained(self.path), (self.path / "curve.jsonl").open("a", encoding="utf-8") as file:
-            file.write(point.model_dump_json() + "\n")
+    def add_to_curve(self, point: CurvePoint) -> None:
+        """Put a point on the curve of a training that goes on, behind the points of earlier steps.
+
+        Not where the training was finished by another process, whose curve stands.
+        """
+        file, before = self.path / "curve.jsonl", ""
+        with explained(self.path):
+            if (self.path / "train.json").exists():
+                return
+            with suppress(FileNotFoundError):
+                before = file.read_text(encoding="utf-8", errors="replace")
+            # A run that goes on makes points again that the attempt before it had made.
+            kept = [line for line in before.splitlines(keepends=True) if _step_of(line) < point.step]
+            try:
+                write_text(file, "".join(kept) + point.model_dump_json() + "\n")
+            except FileNotFoundError:
+                if not (self.path / "train.json").exists():  # or else who has finished this run has tidied up
+                    raise
 
     @contextmanager
     def training_alone(self) -> Iterator[None]:
-        """Keep other processes from training this run; raises `Busy` if one does.
+        """Keep other processes of this machine from training this run; raises `Busy` if one does.
 
-        Where the file system keeps no locks two may train it: that costs time, and the first record stands.
-        Nothing that could outlive a killed process takes the place of a lock.
+        It saves work and nothing depends on it: a file system may keep no locks, or not between machines. Nothing
+        that could outlive a killed process takes the place of a lock.
         """
         import fcntl
 
@@ -156,20 +152,27 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def write_adapter(self, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> int:
-        """Write an adapter in the format of Hugging Face PEFT; returns the bytes of its tensors' file."""
-        with explained(self.adapter):
-            self.adapter.mkdir(parents=True, exist_ok=True)
-            write_tensors(self.adapter_file, tensors)
-            write_json(self.adapter / "adapter_config.json", dict(config))
-        return self.adapter_file.stat().st_size
+    def write_adapter(self, config: Mapping[str, Any], tensors: Mapping[str, Any]) -> tuple[dict[str, str], int]:
+        """Store an adapter in the format of Hugging Face PEFT, to be in place once its record stands.
 
-    def adapter_sha256(self) -> str | None:
-        """SHA-256 of the stored weights; None where there are none."""
-        if not self.adapter_file.is_file():
-            return None
-        with self.adapter_file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        Returns the hashes for the record, by its fields, and the bytes of the file of tensors.
+        """
+        sizes: list[int] = []
+
+        def write(draft: Path) -> None:
+            write_tensors(draft, tensors)
+            sizes.append(draft.stat().st_size)
+
+        text = json_text(dict(config))
+        with explained(self.adapter):
+            hashes = {
+                "adapter_sha256": prepare(self.adapter_file, write),
+                "adapter_config_sha256": prepare(
+                    self.adapter / "adapter_config.json",
+                    lambda draft: write_draft(draft, text),
+                ),
+            }
+        return hashes, sizes[0]
 
     def evaluation(self, eval_id: str) -> Path:
         """Folder of one evaluation."""
@@ -212,9 +215,12 @@ def stored_results(folder: Path, problems: list[str] | None = None) -> list[RunR
 
 
 def _results_of(described: Path) -> list[RunResult]:
-    if described.parent.name in ("adapter", "checkpoint") or "train_id" not in _json(described):
-        return []
     run = RunFolder(described.parent)
+    if "train_id" not in _json(described):
+        if (run.path / "train.json").exists() or any(run.path.glob("eval-*/result.json")):
+            raise DataError(f"{described} does not say whose records lie beside it; restore it")
+        return []
+    run.train_id()  # whose check of the file is wanted
     trained, path = run.train_record(), str(run.path)
     done = [read_record(EvalRecord, each / "result.json") for each in sorted(run.path.glob("eval-*"))]
     found = [each for each in done if each is not None]
@@ -223,69 +229,14 @@ def _results_of(described: Path) -> list[RunResult]:
     return [RunResult(folder=path, config=each.config, train=trained, evaluation=each) for each in found]
 
 
-def read_record(model: type[M], file: Path) -> M | None:
-    """A finished record, or None where there is none; raises `DataError` if it cannot be understood."""
-    if not file.is_file():
-        return None
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
-    record = _model(model, text, file)
-    if getattr(record, "record_version", RECORD_VERSION) > RECORD_VERSION:
-        raise DataError(_of_newer_version(file))
-    return record
-
-
-def write_record(file: Path, record: TrainRecord | EvalRecord, *, again: bool = False) -> None:
-    """Write a record once; one that is there stays, unless it is to be made `again`."""
-    if again or not file.exists():
-        with explained(file):
-            write_text(file, redacted_json(record.model_dump_json(indent=1)) + "\n")
-
-
-def write_predictions(file: Path, rows: Iterable[Prediction]) -> None:
-    """Store outputs as Parquet, one row each."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kinds = {
-        "id": pa.string(),
-        "prompt_sha256": pa.string(),
-        "text": pa.string(),
-        "references": pa.list_(pa.string()),
-        "valid": pa.bool_(),
-        "hit_limit": pa.bool_(),
-        "new_tokens": pa.int32(),
-        "in_train": pa.bool_(),
-    }
-    stored = list(rows)
-    columns = [pa.array([getattr(row, name) for row in stored], type=kind) for name, kind in kinds.items()]
-    with explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with draft_of(file) as draft:
-            pq.write_table(pa.table(columns, names=list(kinds)), draft, compression="zstd")
-
-
-def read_predictions(file: Path) -> list[Prediction]:
-    """Stored outputs in the order of the test rows; raises `DataError` if the file cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows = pq.read_table(file).to_pylist()
-        return [Prediction(**{**row, "references": tuple(row["references"])}) for row in rows]
-    except FileNotFoundError as error:
-        raise DataError(f"{file} is missing; evaluate the run again") from error
-    except (pa.ArrowException, OSError, TypeError, KeyError) as error:
-        raise DataError(
-            f"{file} cannot be read as predictions ({type(error).__name__}); evaluate again"
-        ) from error
-
-
 def write_json(file: Path, value: Any) -> None:
     """Write JSON whole or not at all, without known secrets."""
-    write_text(file, redacted_json(json.dumps(value, indent=1, allow_nan=False)) + "\n")
+    write_text(file, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON as it is written here, without known secrets; raises `ValueError` for what JSON has no form of."""
+    return redacted_json(json.dumps(value, indent=1, allow_nan=False)) + "\n"
 
 
 def safe_name(name: str) -> str:
@@ -301,29 +252,9 @@ def _json(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _model(model: type[M], text: str | bytes, file: Path) -> M:
+def _step_of(line: str) -> float:
+    """The step of a line of a curve; of a damaged line beyond all others."""
     try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        if _version(text) > RECORD_VERSION:
-            raise DataError(_of_newer_version(file)) from error
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DataError(
-            f"{file} is not a record of this version: {key}: {first['msg']}; it may be damaged or from a newer "
-            "version of peftbench"
-        ) from error
-
-
-def _version(text: str | bytes) -> int:
-    """The version that a record gives itself, 0 where it says none."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return 0
-    found = value.get("record_version") if isinstance(value, dict) else None
-    return found if isinstance(found, int) else 0
-
-
-def _of_newer_version(file: Path) -> str:
-    return f"{file} was written by a newer version of peftbench than this one; install that version to read it"
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return float("inf")

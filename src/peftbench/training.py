@@ -22,12 +22,13 @@ from peftbench.engine.runs import Outcome, TrainingRun
 from peftbench.engine.step import may_share
 from peftbench.engine.tokens import Encoded
 from peftbench.engine.train import train
+from peftbench.errors import DataError
+from peftbench.finished import complete, tidy, write_record
 from peftbench.methods import build_adapter
 from peftbench.observer import Part
 from peftbench.plan import Plan, load_base_of
 from peftbench.provenance import provenance
 from peftbench.records import Provenance, TrainRecord
-from peftbench.store import RunFolder, write_record
 
 
 def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[Path, TrainRecord]:
@@ -51,15 +52,16 @@ def train_all(plans: Sequence[Plan], *, force: bool, debug: bool) -> dict[Path, 
 def _finished(plan: Plan) -> TrainRecord | None:
     """The record of a training that need not be made again."""
     done = plan.folder.train_record()
-    if done is not None and not intact(plan.folder, done):
+    if done is None or _may_succeed_now(done):
+        return None
+    if not complete(plan.folder.path / "train.json", done):
         plan.observer.note(plan.number, f"the adapter in {plan.folder.adapter} is damaged and is made again")
         return None
-    return None if done is None or _may_succeed_now(done) else done
-
-
-def intact(folder: RunFolder, record: TrainRecord) -> bool:
-    """Whether the weights that a record describes are there as they were written."""
-    return record.adapter_sha256 is None or folder.adapter_sha256() == record.adapter_sha256
+    # Of a process that was killed when all else was done.
+    tidy(plan.folder.path / "train.json", done)
+    if not plan.config.keep_checkpoints:
+        plan.folder.remove_checkpoints()
+    return done
 
 
 def _may_succeed_now(record: TrainRecord) -> bool:
@@ -248,12 +250,34 @@ def _write_training(
     ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance, energy: Energy
 ) -> TrainRecord:
     """Write curve, adapter and record of one run; `adapter` has this run alone."""
+    plan, file = ready.plan, ready.plan.folder.path / "train.json"
+
+    def standing() -> TrainRecord | None:
+        found = plan.folder.train_record()
+        return None if found is None or _may_succeed_now(found) or not complete(file, found) else found
+
+    record = standing()
+    if record is None:
+        try:
+            record = _write(ready, adapter, outcome, made_with, energy)
+        except DataError:
+            # Who finished it first may have cleared away under our hands.
+            record = standing()
+            if record is None:
+                raise
+    if not plan.config.keep_checkpoints and not _may_succeed_now(record):
+        plan.folder.remove_checkpoints()
+    return record
+
+
+def _write(
+    ready: _Ready, adapter: Adapter, outcome: Outcome, made_with: Provenance, energy: Energy
+) -> TrainRecord:
+    """Write as above, where no record stands that counts."""
     plan, base = ready.plan, ready.base
-    first = _finished(plan)
-    if first is not None:  # by another process, where the file system keeps no lock: its record stands
-        return first
-    plan.folder.write_curve(outcome.curve)
-    stored = _store_adapter(plan, adapter, outcome)
+    file = plan.folder.path / "train.json"
+    before = plan.folder.train_record()
+    params, size, hashes = _store_adapter(plan, adapter, outcome)
     record = TrainRecord(
         train_id=plan.train_id,
         status=outcome.status,
@@ -264,9 +288,10 @@ def _write_training(
         tokens={split: each.facts for split, each in ready.encoded.items()},
         trainable_params=adapter.trainable_params,
         trainable_dtype=str(adapter.dtype).removeprefix("torch."),
-        adapter_params=stored[0] if stored else None,
-        adapter_bytes=stored[1] if stored else None,
-        adapter_sha256=plan.folder.adapter_sha256() if stored else None,
+        adapter_params=params,
+        adapter_bytes=size,
+        adapter_sha256=hashes.get("adapter_sha256"),
+        adapter_config_sha256=hashes.get("adapter_config_sha256"),
         shared_prefix_tokens=outcome.shared_tokens,
         shared_prefix_exact=outcome.shared_tokens == 0 or adapter.constant_over_batch(),
         passes_per_step=outcome.passes,
@@ -285,24 +310,24 @@ def _write_training(
             outcome,
             tokens=sum(len(each.prompt) + len(each.answer) for each in ready.run.train),
             epochs=ready.run.config.epochs,
-            adapter_bytes=stored[1] if stored else None,
+            adapter_bytes=size,
             energy=energy,
         ),
     )
-    before = plan.folder.train_record()
-    again = before is not None and (_may_succeed_now(before) or before.adapter_sha256 != record.adapter_sha256)
-    write_record(plan.folder.path / "train.json", record, again=again)
-    if not plan.config.keep_checkpoints and not _may_succeed_now(record):
-        plan.folder.remove_checkpoints()
-    return record
+    plan.folder.write_curve(outcome.curve)
+    # Weights that were lost may just have been made as they were, and then their record is right again.
+    lost = before is not None and (_may_succeed_now(before) or not complete(file, before))
+    return write_record(file, record, over=before if lost else None)
 
 
-def _store_adapter(plan: Plan, adapter: Adapter, outcome: Outcome) -> tuple[int, int] | None:
-    """Write the best weights; returns their number and the bytes of their file."""
+def _store_adapter(
+    plan: Plan, adapter: Adapter, outcome: Outcome
+) -> tuple[int | None, int | None, dict[str, str]]:
+    """Store the best weights; returns their number, the bytes of their file and the hashes for the record."""
     if outcome.failure or outcome.best is None:
-        return None
+        return None, None, {}
     adapter.load_flat(0, outcome.best)
     files = adapter.export(0)
     origin = {"base_model_name_or_path": plan.config.model, "revision": plan.config.model_revision}
-    size = plan.folder.write_adapter({**files.config, **origin}, files.tensors)
-    return sum(tensor.numel() for tensor in files.tensors.values()), size
+    hashes, size = plan.folder.write_adapter({**files.config, **origin}, files.tensors)
+    return sum(tensor.numel() for tensor in files.tensors.values()), size, hashes

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import peftbench
 from peftbench.cli import app
-from peftbench.store import read_predictions
+from peftbench.predictions import read_predictions
 from peftbench.testing import save_tiny_model
 
 LABELS = ("entailment", "not_entailment")
@@ -115,7 +115,9 @@ def test_a_run_leaves_adapter_curve_records_and_predictions(finished, world):
     assert result["train"]["data"]["partial"]
     assert result["train"]["trainable_params"] == 3 * 2 * (2 * (32 + 16) + 48 + 32)
     assert result["train"]["trainable_dtype"] == "float32"
-    predictions = read_predictions(folder / f"eval-{result['evaluation']['eval_id']}" / "predictions.parquet")
+    predictions = read_predictions(
+        folder / f"eval-{result['evaluation']['eval_id']}" / "predictions.parquet", None
+    )
     assert len(predictions) == 12
     assert all(row.references in [(label,) for label in LABELS] for row in predictions)
     assert all(row.new_tokens <= 6 for row in predictions)
@@ -291,7 +293,7 @@ def test_damaged_records_and_predictions(finished, tmp_path):
     shutil.copytree(finished[0]["folder"], folder)
     evaluation = next(folder.glob("eval-*"))
     (evaluation / "predictions.parquet").write_bytes(b"PAR1 not really")
-    refused("cannot be read as predictions", "score", folder)
+    refused("is not what its record was made from", "score", folder)
     (evaluation / "result.json").write_text("{}")
     refused("is not a record of this version", "score", folder)
     (folder / "adapter" / "adapter_model.safetensors").write_bytes(b"\0" * 9)

@@ -12,6 +12,7 @@ from peftbench.schema import MethodChoice
 from peftbench.store import stored_results
 from tests.e2e.test_cli import call, refused
 from tests.e2e.test_tiny import few
+from tests.synthetic import edit
 
 MEDIANS = ("--references", "median,tflops=0.0001")
 MB = 1_000_000
@@ -21,6 +22,7 @@ def changed(folder, **values):
     """Put other values into a run's record of its training, `efficiency__device` into what it took."""
     file = folder / "train.json"
     record = json.loads(file.read_text())
+    record.pop("sha256", None)
     for key, value in values.items():
         *where, last = key.split("__")
         inner = record
@@ -126,7 +128,7 @@ def test_a_set_with_a_missing_run_is_refused_or_marked(runs):
 def test_a_missing_seed_and_a_failed_run_count_as_missing(runs):
     changed(run_of(runs, "lora", "sst2@mini", 2), status="failed")
     evaluation = next(run_of(runs, "lora", "sst2@mini", 2).glob("eval-*")) / "result.json"
-    evaluation.write_text(json.dumps({**json.loads(evaluation.read_text()), "status": "failed"}))
+    edit(evaluation, status="failed")
     refused("lora lacks sst2@mini, seed 2", "pscp", runs)
     found = weighed(runs, *MEDIANS, "--allow-missing")
     assert "2 datasets, 1 to 2 seeds" in found["title"]
@@ -171,8 +173,7 @@ def test_several_models_or_protocols_are_chosen_from(runs):
     shutil.copytree(runs / "peftbench-tiny", second)
     for file in (*second.rglob("train.json"), *second.rglob("result.json")):
         record = json.loads(file.read_text())
-        record["model"] |= {"name": "another", "fingerprint": "x"}
-        file.write_text(json.dumps(record))
+        edit(file, model=record["model"] | {"name": "another", "fingerprint": "x"})
     refused("several models, another, peftbench-tiny; choose one with --model", "pscp", runs)
     refused(
         "unknown model 'peftbench-tini'; did you mean 'peftbench-tiny'", "pscp", runs, "--model", "peftbench-tini"
@@ -180,18 +181,14 @@ def test_several_models_or_protocols_are_chosen_from(runs):
     assert weighed(runs, *MEDIANS, "--model", "another")["title"].startswith("another, corrected")
     for file in (*second.rglob("train.json"), *second.rglob("result.json")):
         record = json.loads(file.read_text())
-        record["model"]["name"] = "peftbench-tiny"
-        file.write_text(json.dumps(record))
+        edit(file, model=record["model"] | {"name": "peftbench-tiny"})
     refused("2 models are called peftbench-tiny", "pscp", runs)
     for file in (*second.rglob("train.json"), *second.rglob("result.json")):
-        record = json.loads(file.read_text())
-        record["model"] = json.loads(next((runs / "peftbench-tiny").rglob("result.json")).read_text())["model"]
-        file.write_text(json.dumps(record))
+        edit(file, model=json.loads(next((runs / "peftbench-tiny").rglob("result.json")).read_text())["model"])
     refused("was run or evaluated under several settings, in ", "pscp", runs)
     for file in (*second.rglob("train.json"), *second.rglob("result.json")):
         record = json.loads(file.read_text())
-        record["config"]["protocol"] = "published"
-        file.write_text(json.dumps(record))
+        edit(file, config=record["config"] | {"protocol": "published"})
     refused("several protocols, published, corrected; choose one with --protocol", "pscp", runs)
     assert "published" in weighed(runs, *MEDIANS, "--protocol", "published")["title"]
     refused("unknown protocol 'x'", "pscp", runs, "--protocol", "x")
@@ -203,6 +200,7 @@ def test_methods_on_different_test_rows_are_not_compared(runs):
     for seed in (1, 2):
         [file] = run_of(runs, "lora", "sst2@mini", seed).glob("eval-*/predictions.parquet")
         pq.write_table(pq.read_table(file).slice(seed), file)
+        edit(file.with_name("result.json"), predictions_sha256=None)
     refused("runs of lora(dropout=0.0) were evaluated on different test rows of sst2@mini", "pscp", runs)
     [file] = run_of(runs, "lora", "sst2@mini", 1).glob("eval-*/predictions.parquet")
     pq.write_table(pq.read_table(file).slice(1), file)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.store import read_predictions
+from peftbench.predictions import read_predictions
 from tests.e2e.test_cli import put_model_and_rows, refused
 from tests.e2e.test_grid_run import all_are_right, cells, children, events, gone, grid, place, status, until  # noqa: F401
 
@@ -133,5 +133,5 @@ def test_a_real_grid_gives_what_it_gives_here(cluster, tmp_path):
     }
     assert len(found) == 2
     for part, each in found.items():
-        assert read_predictions(each) == read_predictions(tmp_path / "here" / part)
+        assert read_predictions(each, None) == read_predictions(tmp_path / "here" / part, None)
     assert json.loads((tmp_path / "there" / ".grid" / "grid.json").read_text())["name"] == "real"

@@ -20,11 +20,14 @@ from peftbench.engine.base import load_base
 from peftbench.engine.loading import choose_device, read_adapter
 from peftbench.engine.loss import token_mean, validation_losses
 from peftbench.execute import predict
+from peftbench.finished import write_record
 from peftbench.methods import load_adapter
 from peftbench.methods.specs import methods
-from peftbench.store import read_predictions, write_predictions, write_record
+from peftbench.parts import settle
+from peftbench.predictions import read_predictions, write_predictions
 from peftbench.testing import save_tiny_model
 from tests.e2e.test_cli import call, rows
+from tests.synthetic import edit
 
 NEW_TOKENS = 6
 RANK_2 = {"rank": 2}
@@ -85,7 +88,7 @@ def finished(model, tmp_path_factory):
 
 def stored(result):
     folder = Path(result.folder) / f"eval-{result.evaluation.eval_id}"
-    return read_predictions(folder / "predictions.parquet")
+    return read_predictions(folder / "predictions.parquet", result.evaluation.predictions_sha256)
 
 
 def test_each_prediction_names_its_row_its_prompt_and_its_gold_answer(finished, model):
@@ -133,9 +136,11 @@ def test_score_unseen_leaves_out_exactly_the_row_that_stands_in_train(finished, 
     other = {"entailment": "not_entailment", "not_entailment": "entailment"}
     told = [
         dataclasses.replace(row, text=row.references[0] if number % 3 else other[row.references[0]])
-        for number, row in enumerate(read_predictions(file))
+        for number, row in enumerate(read_predictions(file, None))
     ]
-    write_predictions(file, told)
+    sha256 = write_predictions(file, told)
+    assert settle(file, sha256)
+    edit(file.with_name("result.json"), predictions_sha256=sha256)
     scores = {}
     for kept, options in ((told, []), ([*told[:SEEN], *told[SEEN + 1 :]], ["--unseen"])):
         code, out, err = call("score", folder, *options, "--json")
@@ -163,15 +168,16 @@ def test_a_finished_run_is_not_touched_when_it_is_asked_for_again(finished):
     assert files() == before
 
 
-def test_a_record_that_is_there_is_replaced_only_if_it_is_to_be_made_again(finished, tmp_path):
-    for record in (finished.train, finished.evaluation):
-        file = tmp_path / f"{type(record).__name__}.json"
-        write_record(file, record)
+def test_the_first_record_stands_unless_it_is_the_one_to_be_made_again(finished, tmp_path):
+    shutil.copytree(finished.folder, tmp_path / "run")
+    files = (tmp_path / "run" / "train.json", next((tmp_path / "run").glob("eval-*")) / "result.json")
+    for file, record in zip(files, (finished.train, finished.evaluation), strict=True):
         first = file.read_bytes()
         later = record.model_copy(update={"seconds": record.seconds + 1})
-        write_record(file, later)
+        assert write_record(file, later) == record
+        assert write_record(file, later, over=later) == record, "another one than was judged stands there"
         assert file.read_bytes() == first
-        write_record(file, later, again=True)
+        assert write_record(file, later, over=record) == later
         assert json.loads(file.read_text())["seconds"] == record.seconds + 1
 
 

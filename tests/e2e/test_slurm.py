@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.store import read_predictions
+from peftbench.predictions import read_predictions
 from tests.e2e.test_cli import call, put_model_and_rows, refused
 from tests.e2e.test_grid_run import all_are_right, events, gone, grid, place, status, until  # noqa: F401
 from tests.slurm_machine import missing, one_machine, slurm, waiting_or_running
@@ -206,4 +206,4 @@ def test_a_real_grid_gives_what_it_gives_here(cluster, tmp_path):
     }
     assert len(found) == 2
     for part, each in found.items():
-        assert read_predictions(each) == read_predictions(tmp_path / "here" / part)
+        assert read_predictions(each, None) == read_predictions(tmp_path / "here" / part, None)

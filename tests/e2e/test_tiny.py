@@ -155,5 +155,5 @@ def test_a_demo_that_is_stopped_ends_soon_and_keeps_its_last_step(tmp_path):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, told
     assert "the same command goes on from there" in told.splitlines()[-1]
-    steps = {int(folder.name.removeprefix("step-")) for folder in tmp_path.rglob("step-*")}
+    steps = {int(folder.name.split("-")[1]) for folder in tmp_path.rglob("step-*")}
     assert any(step % 58 for step in steps), f"only validations were kept: {steps}"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import peftbench
-from peftbench.store import read_predictions
+from peftbench.predictions import read_predictions
 from peftbench.testing import save_tiny_model
 from tests.e2e.test_cli import call, rows
 
@@ -22,7 +22,7 @@ def config_of(tmp_path, name, method="lora", seed=1, tokens=4096, **training):
 
 def outputs(result):
     [file] = Path(result.folder).glob("eval-*/predictions.parquet")
-    return [row.text for row in read_predictions(file)]
+    return [row.text for row in read_predictions(file, None)]
 
 
 def test_runs_together_equal_the_runs_alone(tmp_path):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 
 import peftbench
-from peftbench.store import read_predictions
+from peftbench.predictions import read_predictions
 from peftbench.testing import save_tiny_model
 from tests.e2e.test_cli import call, refused, rows
 from tests.unit.test_mirrors import FAKES
@@ -199,7 +199,8 @@ def test_a_run_is_the_same_with_mirrors_and_without(tmp_path, monkeypatch):
     assert mirrored.evaluation.eval_id == without.evaluation.eval_id
     assert mirrored.evaluation.scores == without.evaluation.scores
     outputs = [
-        read_predictions(next(Path(each.folder).rglob("predictions.parquet"))) for each in (without, mirrored)
+        read_predictions(next(Path(each.folder).rglob("predictions.parquet")), None)
+        for each in (without, mirrored)
     ]
     assert outputs[0] == outputs[1]
     assert mirrored.config.model_copy(update={"output": "x"}) == without.config.model_copy(update={"output": "x"})

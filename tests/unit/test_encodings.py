@@ -15,9 +15,9 @@ import peftbench
 from peftbench.datasets import kept
 from peftbench.engine import encodings, tokens
 from peftbench.engine.tokens import chat_format, encode
+from peftbench.predictions import read_predictions
 from peftbench.recent import Recent
 from peftbench.schema import Example, Prompt
-from peftbench.store import read_predictions
 from peftbench.testing import save_tiny_model, tiny_tokenizer
 from tests.e2e.test_cli import rows
 
@@ -352,7 +352,7 @@ def test_runs_are_the_same_with_kept_rows_and_ids(tmp_path, cache, monkeypatch):
                 (
                     *(made.train.train_id, made.train.best_validation_loss, made.train.tokens, made.train.data),
                     *(made.evaluation.eval_id, made.evaluation.scores, made.evaluation.tokens),
-                    [*read_predictions(file)],
+                    [*read_predictions(file, None)],
                 )
             )
         return told

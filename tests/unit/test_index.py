@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peftbench import index, store
+from peftbench import finished, index
 from peftbench.columns import COLUMNS, KINDS, SHOWN, arrow_schema, described
 from peftbench.errors import DataError
 from peftbench.index import KEPT_NAME, read_index
@@ -32,7 +32,7 @@ def count_reads(monkeypatch):
     """The records that are read from here on."""
     read = []
     monkeypatch.setattr(
-        index, "read_record", lambda model, file: read.append(file) or store.read_record(model, file)
+        index, "read_record", lambda model, file: read.append(file) or finished.read_record(model, file)
     )
     return read
 
@@ -260,6 +260,7 @@ def test_a_kept_index_saves_reading_and_says_the_same(tmp_path, kept, count_read
 def test_a_record_that_changed_is_read_again(tmp_path, kept):
     folder = add_run(tmp_path)
     file = next(folder.glob("eval-*/result.json"))
+    edit(file)
     read_index(tmp_path)
     before, text = file.stat(), file.read_text()
     file.write_text(text.replace('"primary": 80.0', '"primary": 90.0'))

@@ -171,7 +171,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         return config, load_file(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise DataError(
             f"the adapter in {folder} cannot be read ({_first_line(error)}); restore its files or train again"
         ) from error
