@@ -1,6 +1,5 @@
 """The oracle of the engine and the methods: stock Hugging Face models, one unpadded sample at a time, float64."""
 
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample
+from peftbench.methods import build_adapter
 from peftbench.methods.specs import methods
 from peftbench.schema import Frozen, MethodChoice
 from peftbench.testing import tiny_model
@@ -64,18 +64,12 @@ def float64_throughout() -> Iterator[None]:
 
 def settings_of(name: str, **changes: Any) -> Frozen:
     """Settings of a method for tiny models."""
-    return MethodChoice(name=name, settings={**SMALL[name], **changes}).settings_for(methods.get(name))
+    return MethodChoice(name=name, settings={**SMALL.get(name, {}), **changes}).settings_for(methods.get(name))
 
 
 def build(name: str, module: Any, seeds: Sequence[int] = (1,), **changes: Any) -> Adapter:
     """The adapter of a method on a model, with settings for tiny models."""
-    spec = methods.get(name)
-    assert spec.build is not None
-    where, _, attribute = spec.build.partition(":")
-    adapter: Adapter = getattr(importlib.import_module(where), attribute)(
-        module, settings_of(name, **changes), seeds
-    )
-    return adapter
+    return build_adapter(methods.get(name), module, settings_of(name, **changes), seeds)
 
 
 def disturb(adapter: Adapter, seed: int = 5, size: float = 0.1) -> None:

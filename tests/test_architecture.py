@@ -16,6 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {"torch", "transformers", "peft"}
 MAY_IMPORT_HEAVY = (
     "engine/",
+    "follower.py",
     "methods/native.py",
     "methods/soft_prompts.py",
     "methods/peft_format.py",

@@ -17,7 +17,7 @@ from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Trac
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
 from peftbench.cli_recommend import recommend
-from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported
+from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported, run_once
 
 app = typer.Typer(
     name="peftbench",
@@ -230,7 +230,7 @@ def version() -> None:
 
 def main() -> None:
     """Entry point of the `peftbench` command."""
-    app()
+    run_once(app)
 
 
 def _run(

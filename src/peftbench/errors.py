@@ -33,6 +33,12 @@ class NotInstalled(PeftBenchError):
         super().__init__(f"{package} is not installed; install what {purpose}: pip install peftbench[{extra}]")
 
 
+class ProcessEnded(PeftBenchError):
+    """One of the processes that share a model is gone, and the others with it."""
+
+    exit_code = 1
+
+
 class DiskError(DataError):
     """The disk refuses what is to be kept: full, read-only, broken."""
 

@@ -9,6 +9,7 @@ from peftbench.datasets import PreparedDataset, get_dataset
 from peftbench.datasets.kept import KeptDatasets, kept_for
 from peftbench.engine.base import Base, load_base
 from peftbench.engine.loading import Where, check_name, choose_device, fingerprint, model_label, threads
+from peftbench.engine.processes import check_processes
 from peftbench.errors import DataError
 from peftbench.identity import train_id
 from peftbench.methods.specs import methods
@@ -52,7 +53,11 @@ def make_plan(
     the folder holds another run.
     """
     # The precision is part of what a run is, the device is not: a run of a GPU can be evaluated on a CPU.
-    config = config.model_copy(update={"dtype": _where(config).dtype})
+    where = _where(config)
+    engine, processes = config.engine, check_processes(config.engine.processes, where.device)
+    if processes > 1:  # those of torchrun, too, belong into the record
+        engine = engine.model_copy(update={"processes": processes})
+    config = config.model_copy(update={"dtype": where.dtype, "engine": engine})
     check_name(config.model, config.model_revision)  # before rows are read, which takes longer
     method = methods.get(config.method.name)
     wanted: list[Literal["train", "validation", "test"]] = ["train", "validation"] if method.build else []
@@ -101,7 +106,9 @@ def load_base_of(config: RunConfig, observer: Observer) -> Base:
     """The base model of a run, with its number of threads set."""
     threads(config.threads)
     observer.phase("loading the model")
-    base = load_base(config.model, config.model_revision, _where(config))
+    where = _where(config)
+    processes = check_processes(config.engine.processes, where.device)
+    base = load_base(config.model, config.model_revision, where, processes)
     if base.model.because is not None:
         why = f"model {base.facts.name} cannot be packed ({base.model.because})"
         observer.note(0, f"{why}; its samples are padded, which is slower")

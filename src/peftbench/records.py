@@ -115,6 +115,8 @@ class EngineConfig(Frozen):
     """Samples in one pass; the gradient is that of the whole batch. None takes the batch, halved if it must."""
     gradient_checkpointing: bool = False
     """Compute each layer's activations again instead of keeping them: less memory, a third more time."""
+    processes: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Processes, each with a GPU of its own, that hold the base in shares; None takes one, or torchrun's."""
 
 
 class EvaluationConfig(Frozen):

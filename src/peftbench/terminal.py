@@ -4,8 +4,9 @@ Loads nothing that takes time before it is needed.
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -43,6 +44,24 @@ def reported() -> Iterator[None]:
             "`peftbench --debug` and the same command show where it came from, which is worth a report"
         )
         raise SystemExit(1) from None
+
+
+def run_once(app: Callable[[], None]) -> None:
+    """Run the command; of the processes of `torchrun` the first runs it, and the others do what it says."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        app()
+        return
+    if int(os.environ["RANK"]) > 0:
+        from peftbench.follower import follow
+
+        follow()
+        return
+    from peftbench.engine.processes import dismiss
+
+    try:
+        app()
+    finally:
+        dismiss()
 
 
 TRAINING_PACKAGES = (

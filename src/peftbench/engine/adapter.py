@@ -9,13 +9,16 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peftbench.engine.roles import Heads, Target, features, find_norms, find_targets, heads_of
+
+if TYPE_CHECKING:
+    from peftbench.methods import Recipe
 
 __all__ = [
     "Adapter",
@@ -117,6 +120,8 @@ class Adapter:
     """Positions that the adapter puts before the text; they count against the token limit."""
     embedded_tokens = 0
     """How many of them are soft tokens that pass through the model as inputs."""
+    recipe: "Recipe | None" = None
+    """How other processes make the same: set by `build_adapter` and `load_adapter`."""
 
     def __init__(self, model: PreTrainedModel, seeds: Sequence[int]) -> None:
         base = next(model.parameters())

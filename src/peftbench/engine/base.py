@@ -11,6 +11,8 @@ from pathlib import Path
 from peftbench.engine.encodings import encode_once
 from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, located, model_label
 from peftbench.engine.model import LanguageModel
+from peftbench.engine.processes import let_go
+from peftbench.engine.sharded import load_sharded
 from peftbench.engine.tokens import ChatFormat, Encoded, chat_format, encode
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.records import ModelFacts
@@ -65,9 +67,17 @@ class Base:
         )
 
 
-def load_base(path: str, revision: str | None, where: Where) -> Base:
-    """The base model of a folder, or of a hub id at a commit; raises `ConfigError` and `DataError`."""
-    return _load(path, revision, where, fingerprint(path, revision))
+def load_base(path: str, revision: str | None, where: Where, processes: int = 1) -> Base:
+    """The base model of a folder, or of a hub id at a commit, sharded where there is more than one process.
+
+    Raises `ConfigError` and `DataError`; `ProcessEnded` of processes.
+    """
+    asked = (path, revision, where, fingerprint(path, revision), processes)
+    base = _load(*asked)
+    if base.model.ranks is not None and base.model.ranks.ended:  # after an error; they can be started again
+        _load.cache_clear()
+        base = _load(*asked)
+    return base
 
 
 def text_density(path: str, text: str) -> tuple[float, int] | None:
@@ -91,10 +101,14 @@ def _chat(path: str) -> ChatFormat | None:
 
 
 @lru_cache(maxsize=1)
-def _load(path: str, revision: str | None, where: Where, identity: str) -> Base:
+def _load(path: str, revision: str | None, where: Where, identity: str, processes: int) -> Base:
     tokenizer = load_tokenizer(path, revision)
     chat_format(tokenizer)  # before the weights: what is wrong with it should not cost a load
-    model = load_model(path, revision, where)
+    if processes > 1:
+        model = load_sharded(path, revision, where, processes)
+    else:
+        let_go()
+        model = load_model(path, revision, where)
     rows = model.module.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
         raise ConfigError(

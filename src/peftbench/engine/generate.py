@@ -15,6 +15,7 @@ from peftbench.engine.attention import Cache, KeysAndValues
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample, pack
 from peftbench.engine.padded import PaddedModel
+from peftbench.engine.ranks import collective
 
 Progress = Callable[[int], None]
 
@@ -29,6 +30,7 @@ class Generated:
     """Whether it stopped only because no more tokens were allowed."""
 
 
+@collective
 @torch.inference_mode()
 def generate(
     model: LanguageModel,
@@ -45,7 +47,8 @@ def generate(
 
     `adapter` must be attached, with one run and no dropout. `shared` are tokens that every prompt begins with;
     their keys and values are computed once. A prompt that fills the model's context stops there. Batches are of
-    at most `batch_size` prompts, fewer where memory runs out.
+    at most `batch_size` prompts, fewer where memory runs out. The processes of a sharded model all answer all
+    prompts: each token needs the weights of every layer gathered, which costs more than what it computes.
     """
     kept = model.keep(shared, adapter)
     # The longest first: if a batch does not fit into memory, that is known at once.
@@ -56,12 +59,15 @@ def generate(
         batch = [prompts[i] for i in order[len(results) :][:size]]
         return _generate_batch(model, adapter, batch, max_new_tokens, stop_ids, tuple(shared), kept)
 
+    again = model.ranks is None
     while len(results) < len(prompts):
         if isinstance(model, PaddedModel):  # prompts of one length at a time
             lengths = [len(prompts[i]) for i in order[len(results) :]]
-            found, _ = memory.halving(answers, min(batch_size, lengths.count(lengths[0])), model.device)
+            found, _ = memory.halving(
+                answers, min(batch_size, lengths.count(lengths[0])), model.device, again=again
+            )
         else:
-            found, batch_size = memory.halving(answers, batch_size, model.device)
+            found, batch_size = memory.halving(answers, batch_size, model.device, again=again)
         results.update(zip(order[len(results) :], found, strict=False))
         progress(len(found))
     return [results[i] for i in range(len(prompts))]

@@ -14,6 +14,7 @@ from torch import Tensor
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample, Stream, pack
+from peftbench.engine.ranks import collective
 
 
 def sample_losses(logits: Tensor, stream: Stream) -> Tensor:
@@ -24,6 +25,7 @@ def sample_losses(logits: Tensor, stream: Stream) -> Tensor:
     return sums.scatter_add(1, stream.answer_samples, losses.view(stream.answer_ids.shape))
 
 
+@collective
 @torch.no_grad()
 def validation_losses(
     model: LanguageModel,
@@ -37,13 +39,17 @@ def validation_losses(
     """For each run the summed loss of each of its samples, in the order given.
 
     `rows` holds the samples of each run; streams take up to `max_tokens` tokens of each. The adapter must be
-    attached and without dropout.
+    attached and without dropout. The processes of a sharded model take the streams in turn.
     """
     embedded = adapter.embedded_tokens if adapter else 0
     kept = model.keep(shared, adapter, len(rows)) if share else None
     results = [[0.0] * len(samples) for samples in rows]
     batches = [list(_batches(samples, max_tokens)) for samples in rows]
-    for step in zip_longest(*batches):
+    steps: list[tuple[list[int] | None, ...]] = list(zip_longest(*batches))
+    if model.ranks is not None:
+        steps += [(None,) * len(rows)] * (-len(steps) % model.ranks.count)
+        steps = steps[model.ranks.rank :: model.ranks.count]
+    for step in steps:
         # A run with fewer batches repeats its first sample; what comes out of that is dropped.
         chosen = [indices or [0] for indices in step]
         stream = pack(
@@ -59,7 +65,7 @@ def validation_losses(
         for run, indices in enumerate(step):
             for column, i in enumerate(indices or []):
                 results[run][i] = sums[run][column]
-    return results
+    return results if model.ranks is None else model.ranks.total(results, model.device)
 
 
 def token_mean(losses: Sequence[float], samples: Sequence[Sample]) -> float:

@@ -73,13 +73,18 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def halving(call: Callable[[int], Result], size: int, device: torch.device) -> tuple[Result, int]:
-    """`call(size)`, with half the size whenever memory runs out; returns the size that fitted, too."""
+def halving(
+    call: Callable[[int], Result], size: int, device: torch.device, *, again: bool = True
+) -> tuple[Result, int]:
+    """`call(size)`, with half the size whenever memory runs out; returns the size that fitted, too.
+
+    Without `again` the first failure is the last: for passes that other processes take part in.
+    """
     while True:
         try:
             return call(size), size
         except RuntimeError as error:
-            if not ran_out(error) or size <= 1:
+            if not again or not ran_out(error) or size <= 1:
                 raise
         release(device)  # outside of the handler, which would keep the tensors of the failed call alive
         size //= 2

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.attention import ATTENTION, Cache, KeysAndValues, Layout
 from peftbench.engine.pack import Sample, Stream, pack
+from peftbench.engine.ranks import Ranks
 from peftbench.engine.roles import heads_of
 from peftbench.errors import ConfigError
 
@@ -25,6 +26,8 @@ class LanguageModel:
     packs = True
     because: str | None = None
     """Why it cannot be packed, where it cannot."""
+    ranks: Ranks | None = None
+    """The processes that hold it together; None where one holds it alone."""
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from peftbench.engine.loss import sample_losses
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.optimizer import AdamW
 from peftbench.engine.pack import Sample, pack
+from peftbench.engine.ranks import collective
 from peftbench.records import EngineConfig
 
 
@@ -41,11 +42,13 @@ class Batches:
         return max(len(row) for row in self.rows)
 
 
+@collective
 def gradients(model: LanguageModel, adapter: Adapter, batches: Batches, passes: int = 1) -> Tensor:
     """Mean loss over the answer tokens of each run's batch, (runs,); its gradients are added to the adapter's.
 
     The samples of each row are split over so many passes; means are over the whole row whatever their number,
-    and dropout is what one pass would draw. The adapter must be attached.
+    and dropout is what one pass would draw. The adapter must be attached. The processes of a sharded model make so
+    many passes each, over samples of their own.
     """
     rows, shared, share = batches.rows, batches.shared, batches.share
     head = len(shared) + adapter.embedded_tokens if share else 0
@@ -53,10 +56,15 @@ def gradients(model: LanguageModel, adapter: Adapter, batches: Batches, passes: 
     lengths = [[sample.tokens + extra for sample in row] for row in rows]
     counts = torch.tensor([sum(len(sample.answer) for sample in row) for row in rows], device=model.device)
     total = torch.zeros(len(rows), dtype=adapter.dtype, device=model.device)
-    for number in range(passes):
-        parts = [slice(len(row) * number // passes, len(row) * (number + 1) // passes) for row in rows]
-        if all(part.start == part.stop for part in parts):
+    rank, processes = (model.ranks.rank, model.ranks.count) if model.ranks is not None else (0, 1)
+    whole = passes * processes
+    for number in range(rank, whole, processes):
+        parts = [slice(len(row) * number // whole, len(row) * (number + 1) // whole) for row in rows]
+        idle = all(part.start == part.stop for part in parts)
+        if idle and model.ranks is None:
             continue
+        if idle:  # the others gather the weights only together with this process; what it adds is zero
+            parts = [slice(0, 1)] * len(rows)
         stream = pack(
             [row[part] for row, part in zip(rows, parts, strict=True)],
             shared=shared,
@@ -78,11 +86,13 @@ def gradients(model: LanguageModel, adapter: Adapter, batches: Batches, passes: 
             ]
         )
         try:
-            losses = sample_losses(model.logits(stream, adapter), stream).sum(1) / counts
+            losses = sample_losses(model.logits(stream, adapter), stream).sum(1) / counts * (not idle)
             torch.autograd.backward(losses.sum())
         finally:
             adapter.hear(None)
         total += losses.detach()
+    if model.ranks is not None:
+        model.ranks.add_up(adapter, total)
     return total
 
 

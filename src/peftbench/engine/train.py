@@ -148,7 +148,8 @@ class Group:
     def _gradients(self, batches: Batches) -> torch.Tensor | None:
         """Losses of the runs, with more passes where memory runs out; None if not even one sample fits."""
         largest = batches.largest
-        self.passes = max(self.passes, math.ceil(largest / (self.engine.micro_batch_size or largest)))
+        at_once = (self.engine.micro_batch_size or largest) * (self.model.ranks.count if self.model.ranks else 1)
+        self.passes = max(self.passes, math.ceil(largest / at_once))
         while True:
             try:
                 return gradients(self.model, self.adapter, batches, min(self.passes, largest))

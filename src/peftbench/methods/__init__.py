@@ -1,6 +1,7 @@
 """The fine-tuning methods: what they are (`specs`, no torch) and how they are built (`native`, `soft_prompts`)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,35 @@ if TYPE_CHECKING:
     from peftbench.engine.adapter import Adapter, AdapterFiles
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How an adapter is made, but for its seeds: another process makes the same from it."""
+
+    spec: MethodSpec
+    settings: Frozen
+    files: "AdapterFiles | None" = None
+    """What it is loaded from; None if it is built."""
+
+    def make(self, model: Any, seeds: Sequence[int]) -> "Adapter":
+        """The adapter on a model, one run for each seed; from files there is one."""
+        code = _code_of(self.spec)
+        adapter: Adapter = (
+            code(model, self.settings, seeds)
+            if self.files is None
+            else code.from_files(model, self.settings, self.files, *seeds)
+        )
+        adapter.recipe = self
+        return adapter
+
+
 def build_adapter(spec: MethodSpec, model: Any, settings: Frozen, seeds: Sequence[int]) -> "Adapter":
     """A new adapter of this method on a model, one run for each seed."""
-    adapter: Adapter = _code_of(spec)(model, settings, seeds)
-    return adapter
+    return Recipe(spec, settings).make(model, seeds)
 
 
 def load_adapter(spec: MethodSpec, model: Any, settings: Frozen, files: "AdapterFiles", seed: int) -> "Adapter":
     """The adapter of a finished run from its files, ready for prediction."""
-    adapter: Adapter = _code_of(spec).from_files(model, settings, files, seed)
-    return adapter
+    return Recipe(spec, settings, files).make(model, [seed])
 
 
 def _code_of(spec: MethodSpec) -> Any:

@@ -6,6 +6,7 @@ checkpointed; what it makes is all that is exported and used for prediction.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +30,13 @@ def _apply_linear(adapter: Adapter, name: str, x: Tensor) -> Tensor:
     return torch.baddbmm(
         per_run(adapter.tensors[f"{name}.bias"]), x, adapter.tensors[f"{name}.weight"].transpose(1, 2)
     )
+
+
+def _as_loaded(trained: Adapter, deployed: Adapter, values: Tensor) -> Adapter:
+    """What an encoder made, to be made elsewhere as if it had been stored."""
+    files = AdapterFiles({}, {"prompt_embeddings": values})
+    deployed.recipe = trained.recipe and replace(trained.recipe, files=files)
+    return deployed
 
 
 class PromptTuning(Adapter):
@@ -156,7 +164,7 @@ class PTuning(Adapter):
     def deployed(self, run: int) -> Adapter:
         with torch.no_grad():
             embeddings = self.select([run]).soft_prompt()[0]  # type: ignore[index]
-        return EncodedPrompt(self.model, self.settings, self.seeds[run], embeddings)
+        return _as_loaded(self, EncodedPrompt(self.model, self.settings, self.seeds[run], embeddings), embeddings)
 
     def export(self, run: int) -> AdapterFiles:
         return self.deployed(run).export(0)
@@ -211,7 +219,7 @@ class PrefixTuning(Adapter):
     def deployed(self, run: int) -> Adapter:
         with torch.no_grad():
             table = self.table()[run]
-        return EncodedPrefix(self.model, self.settings, self.seeds[run], table)
+        return _as_loaded(self, EncodedPrefix(self.model, self.settings, self.seeds[run], table), table)
 
     def export(self, run: int) -> AdapterFiles:
         return peft_format.prefix_files(self, run)
