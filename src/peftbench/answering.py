@@ -16,8 +16,13 @@ def answer_of(
     hours: float | None,
     remedy: str | None,
     base: Outlook | None = None,
+    making: str = "",
 ) -> str:
-    """The answer as one sentence; `remedy` is what would let a method fit where none does."""
+    """The answer as one sentence.
+
+    `remedy` is what would let a method fit where none does, `making` the options of `grid run subset` that make
+    records where there are none.
+    """
     able = [each for each in outlooks if each.possible]
     if not able:
         return _none_possible(outlooks, device, hours, remedy)
@@ -25,9 +30,9 @@ def answer_of(
     others = [each.method for each in able if each.performance is None]
     if not any(each.seeds for each in outlooks):
         return (
-            f"cannot tell, because there are no records of scores for {model}; `peftbench grid run subset --set "
-            f"'models=[{model}]'` makes those of six datasets, and `peftbench plan` in place of `grid run` says "
-            "what that costs; "
+            f"cannot tell, because there are no records of scores for {model}; `peftbench grid run "
+            f"subset{making}` makes them, to be given by --records, and `peftbench plan` in place of `grid run` "
+            "says what that costs; "
             f"{_fitting(able, device, hours)}"
         )
     if not compared:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from peftbench.efficiency.devices import Device
+from peftbench.efficiency.models import shipped_model
 from peftbench.errors import DataError, UnknownName
 from peftbench.leaderboard import Gathered, gather
 from peftbench.observer import Observer
@@ -152,7 +153,8 @@ def of_one(results: Sequence[RunResult], model: str | None, protocol: str | None
         if other is not each:
             where = other.folder if other.folder == each.folder else f"{other.folder} and {each.folder}"
             raise DataError(
-                f"{key[0]} on {key[1]}, seed {key[2]}, was run or evaluated under several settings, in {where}; "
+                f"{key[0]} on {key[1]}, seed {key[2]}, is there more than once (under several settings, or as a "
+                f"copy), in {where}; "
                 "keep the one that is to be compared in the folder"
             )
     if not any(each.train for each in kept):
@@ -207,7 +209,8 @@ def _predicted(runs: Sequence[TrainRecord], named: Device | None) -> tuple[float
     config, facts = runs[0].config, runs[0].model
     found = predict(
         config.model,
-        config.model_revision,
+        # Dimensions that are shipped need neither network nor the model's files.
+        None if shipped_model(config.model) is not None else config.model_revision,
         config.method,
         batch=config.training.batch_size,
         tokens=TOKENS,

@@ -108,7 +108,9 @@ def show(found: Tradeoff, break_even: bool) -> None:
     for note in found.notes:
         print(note)
     print(_coverage(found))
-    if break_even:
+    if break_even and not found.break_evens():
+        print("There are no two methods that score more than 0, so that there is no break-even.")
+    elif break_even:
         columns = ["together", "params alone", "FLOPs alone", "memory alone"]
         pairs = [
             [f"{each.first}, {each.second}", *map(_crossing, (each.together, *each.alone.values()))]
@@ -168,7 +170,7 @@ def _coverage(found: Tradeoff) -> str:
             for method, (share, surely) in each.covers().items()
             if share > 0
         ]
-        parts.append(f"Over {what}: {', '.join(wins)}.")
+        parts.append(f"Over {what}: {', '.join(wins) or 'no method is ahead of all others'}.")
     return "\n".join(parts)
 
 

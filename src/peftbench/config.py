@@ -268,7 +268,11 @@ def checked(model: type[M], source: Source) -> M:
     try:
         checked = model.model_validate_json(json.dumps(source.values, default=str))
     except ValidationError as error:
-        problems += [_sentence(each, model, source) for each in error.errors()]
+        every = error.errors()
+        broken = {each["loc"][:end] for each in every for end in range(len(each["loc"]))}
+        # A list that is too short for want of items that were refused says nothing of its own.
+        told = [each for each in every if each["type"] != "too_short" or each["loc"] not in broken]
+        problems += [_sentence(each, model, source) for each in told]
     problems += _name_problems(model, source)
     if problems or checked is None:
         raise ConfigError(dict.fromkeys(problems))
@@ -279,13 +283,14 @@ def _sentence(error: ErrorDetails, model: type[BaseModel], source: Source) -> st
     path = tuple(error["loc"])
     place, key = source.place(path), ".".join(str(part) for part in path)
     if error["type"] == "extra_forbidden":
-        known = _keys(model, path[:-1])
+        known = [name for name, _ in _described(model, path[:-1])]
         return f"{place}: unknown key {key!r}{suggestion(str(path[-1]), known)}"
     if error["type"] == "missing":
         description = next((d for name, d in _described(model, path[:-1]) if name == path[-1]), None)
         return f"{place}: key {key!r} is missing{f': {description}' if description else ''}"
     given = error["input"]
     expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    expected = expected.replace("String should match pattern", "a text that matches")
     expected = _EXPECTED.get(error["type"], expected)
     hint = ""
     if isinstance(given, str) and _is_number(given) and error["type"] in ("float_type", "int_type"):
@@ -304,6 +309,8 @@ _EXPECTED = {
     "int_type": "a whole number",
     "model_type": "keys with values below it",
     "string_type": "a text",
+    "too_short": "at least one value",
+    "tuple_type": "a list, such as [one, another]",
 }
 """What to write, by pydantic's type of error, where its own words are those of a programmer."""
 
@@ -326,11 +333,6 @@ def _inner(model: type[BaseModel], path: Path_) -> type[BaseModel] | None:
             return None
         model = inner
     return model
-
-
-def _keys(model: type[BaseModel], path: Path_) -> list[str]:
-    inner = _inner(model, path)
-    return list(inner.model_fields) if inner else []
 
 
 def _described(model: type[BaseModel], path: Path_) -> Iterator[tuple[str, str | None]]:

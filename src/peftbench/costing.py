@@ -122,7 +122,7 @@ def profile(
     named = find_device(device) if device is not None else None
     if engine not in get_args(Engine):
         raise UnknownName("engine", engine, get_args(Engine))
-    from peftbench.efficiency.models import shipped_model
+    from peftbench.efficiency.models import config_of, shipped_model
     from peftbench.efficiency.plan import predict
     from peftbench.efficiency.profile import measure
     from peftbench.engine.loading import choose_device, name_of_device
@@ -141,6 +141,12 @@ def profile(
     if measured and revision is None and shipped_model(model) is not None:
         raise ConfigError(
             f"of model {model!r} only the dimensions are here; pass --predict-only, or give its folder to measure"
+        )
+    context = getattr(config_of(model, revision)[0].get_text_config(), "max_position_embeddings", None)
+    if context is not None and tokens > context:
+        raise ConfigError(
+            f"tokens is {tokens:,}, expected at most the {context:,} of the context of {model!r}; pass fewer "
+            "--tokens"
         )
     predicted = predict(
         model,

@@ -31,6 +31,8 @@ BASE = "base"
 _NEEDED = ("method", "performance", "params", "memory_gb")
 _COLUMNS = (*_NEEDED, "tflops", "extra_tflops", "standard_error")
 _MOST_BYTES = 10_000_000
+MOST = 1e100
+"""Largest cost in a table, in its unit; what is above it would not be finite in ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +115,17 @@ class _Row:
     place: str
     values: Mapping[str, Any]
 
-    def number(self, name: str, *, negative: bool = False, most: float = 1e300) -> float:
+    def number(self, name: str, *, negative: bool = False, most: float = MOST) -> float:
         given = self.values.get(name)
         try:
             value = math.nan if isinstance(given, bool) or given is None else float(given)
         except (TypeError, ValueError, OverflowError):
             value = math.nan
-        if math.isfinite(value) and (negative or value >= 0) and abs(value) <= most:
+        if (negative or value >= 0) and abs(value) <= most:
             return value
-        least = "" if negative else " of at least 0" if most == 1e300 else f" from 0 to {most:g}"
-        raise DataError(f"{self.place}: {name} is {given!r}, expected a finite number{least}")
+        raise DataError(
+            f"{self.place}: {name} is {given!r}, expected a number from {-most if negative else 0:g} to {most:g}"
+        )
 
 
 def _text(file: Path) -> str:

@@ -141,10 +141,10 @@ def _alike(config: RunConfig) -> tuple[Any, ...]:
 
 
 def _basis(device: Device | None, estimated: Sequence[bool]) -> str:
-    rows = "rows as Table 4 counts them, lengths as the catalogue has them"
-    dimensions = (
-        "some models by the dimensions shipped with peftbench" if any(estimated) else "models by their own"
-    )
+    rows = "rows as Table 4 of the paper counts them, lengths as the catalogue has them"
+    dimensions = "models by their own dimensions" if estimated else "no model's dimensions known"
+    if any(estimated):
+        dimensions = f"{'' if all(estimated) else 'some '}models by the dimensions shipped with peftbench"
     rates = "no device known" if device is None else "calibrated" if device.calibration else "data sheet's rates"
     return f"estimated: {rows}, {dimensions}, {rates}"
 
@@ -184,9 +184,9 @@ def _forecast_cell(cell: Cell, record: RunResult | None, costs: "Costs", checks:
     needed = lengths.least
     if needed > limit:
         why.append(
-            f"the context is too short: instruction and answer of {spec.name} take about {needed} tokens, and "
-            f"{limit} are left of {costs.limit(config)} beside {costs.virtual_tokens} virtual ones; take a model "
-            "with a longer context, fewer virtual tokens or a larger training.max_tokens"
+            f"the context is too short: instruction and answer of {spec.name} take about {needed} tokens, "
+            f"and {max(0, limit)} are left of {costs.limit(config)} beside {costs.virtual_tokens} virtual ones; "
+            "take a model with a longer context, fewer virtual tokens or a larger training.max_tokens"
         )
         return CellForecast(**facts, status="impossible", why=tuple(why))
     if lengths.p95 > limit:
@@ -229,7 +229,7 @@ class _Checks:
         """What is wrong with the rows of a cell and the access to its model."""
         directory = Path(config.data.directory) if config.data.directory else None
         roles: tuple[Role, ...] = ("train", "test") if trains else ("test",)
-        problems = []
+        problems: list[str] = []
         for role in roles:
             key = (spec.name, config.protocol, directory, role)
             if key not in self.found:
@@ -244,7 +244,7 @@ class _Checks:
         model = (config.model, config.model_revision)
         if model not in self.found:
             self.found[model] = list(_model_problems(config, online=self.online))
-        return [*problems, *self.found[model]]
+        return [*dict.fromkeys(problems), *self.found[model]]
 
 
 def _dimensions_only(model: str) -> bool:

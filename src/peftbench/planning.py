@@ -121,7 +121,7 @@ def print_plan(found: Forecast, whole: Totals, *, every_cell: bool = False) -> N
 def _row(name: str, cells: Sequence[CellForecast], status: str | None = None) -> list[str | None]:
     left = [cell for cell in cells if cell.status in ("pending", "failed")]
     peaks = [cell.peak_memory_bytes for cell in cells if cell.peak_memory_bytes is not None]
-    fits = {cell.fits for cell in cells if cell.fits is not None}
+    fits = {_fits(cell) for cell in cells if cell.fits is not None}
     seconds, joules = Forecast.total_of(left, "seconds"), Forecast.total_of(left, "joules")
     extra = next((cell.extra_forward_flops for cell in cells if cell.extra_forward_flops is not None), None)
     trained = next((cell.trainable_params for cell in cells if cell.trainable_params is not None), None)
@@ -135,14 +135,18 @@ def _row(name: str, cells: Sequence[CellForecast], status: str | None = None) ->
         None if trained is None else f"{trained:,}",
         None if extra is None else f"{extra / 1e9:,.3f}",
         bytes_text(max(peaks, default=None)),
-        None if not fits else "yes" if fits == {True} else "no" if fits == {False} else "some",
+        None if not fits else fits.pop() if len(fits) == 1 else "some" if "no" in fits else "in several passes",
         seconds_text(seconds) if left else None,
         kwh_text(joules) if left else None,
     ]
 
 
+def _fits(cell: CellForecast) -> str:
+    return "in several passes" if cell.several_passes else "yes" if cell.fits else "no"
+
+
 def _lines(found: Forecast, whole: Totals) -> Iterable[str]:
-    yield "Cells: " + ", ".join(f"{count} {status}" for status, count in whole.cells.items() if count)
+    yield "Cells: " + (", ".join(f"{count} {status}" for status, count in whole.cells.items() if count) or "none")
     left = [
         seconds_text(None if whole.device_hours is None else whole.device_hours.times(3600)),
         kwh_text(None if whole.kilowatt_hours is None else whole.kilowatt_hours.times(JOULES_PER_KWH)),

@@ -10,6 +10,7 @@ from peftbench.candidates import check_rows
 from peftbench.datasets.catalog import get_dataset
 from peftbench.efficiency.cost import Range
 from peftbench.efficiency.devices import CONTEXT_BYTES, Device, device_names, find_device
+from peftbench.engine.loading import located
 from peftbench.errors import ConfigError, UnknownName
 from peftbench.forecast import CellForecast, Forecast, forecast
 from peftbench.grid import Cell
@@ -98,8 +99,19 @@ def recommend(
             hours=hours,
             remedy=_remedy(work.cells, costs, where) if all(each.why for each in trained) else None,
             base=base,
+            making=_making(model, revision, datasets),
         ),
     )
+
+
+def _making(model: str, revision: str | None, datasets: Sequence[str]) -> str:
+    """What a grid of records has to be told: a model that can be run, and the datasets that were asked for."""
+    entry = model
+    if not Path(located(model)).exists():
+        commit = revision or "<commit>"
+        entry = f"{{model: {model}, model_revision: {commit}}}" if model.count("/") == 1 else "path/to/model"
+    own = f" --set 'datasets=[{', '.join(datasets)}]'" if datasets else ""
+    return f" --set 'models=[{entry}]'{own}"
 
 
 def _check_name(model: str) -> None:

@@ -74,15 +74,19 @@ class SensitivityMap:
     winner: NDArray[np.int64]
     """Number of the winning method at each point; the first of several that are equal."""
     share: Reals | None
-    """Share of replicates, 0 to 1, in which the winner wins too; None without replicates."""
+    """Share of replicates, 0 to 1, in which the winner wins alone too; None without replicates."""
     lead: Reals
-    """By what part of its score the winner is ahead of the second; 1 where there is no second with a score."""
+    """By what part of its score the winner is ahead of the second; 1 where there is no second with a score,
+    0 where several are equal."""
 
     def covers(self, sure: float = 0.95) -> dict[str, tuple[float, float | None]]:
-        """Method to the share of the grid that it wins, and that it wins in at least `sure` of the replicates."""
+        """Method to the share of the grid that it wins, and that it wins in at least `sure` of the replicates.
+
+        Where several are equal none of them wins.
+        """
         found: dict[str, tuple[float, float | None]] = {}
         for number, method in enumerate(self.methods):
-            wins = self.winner == number
+            wins = (self.winner == number) & (self.lead > 0)
             surely = None if self.share is None else float(np.mean(wins & (self.share >= sure)))
             found[method] = (float(np.mean(wins)), surely)
         return found
@@ -116,13 +120,12 @@ class BreakEven:
 
 
 def win_shares(candidates: Sequence[Candidate], costs: CostModel = PAPER_COSTS) -> tuple[float, ...] | None:
-    """Share of replicates, 0 to 1, in which each candidate has the highest PSCP; None without replicates."""
+    """Share of replicates, 0 to 1, in which each candidate alone has the highest PSCP; None without."""
     _checked(candidates, costs)
     draws = _draws(candidates)
     if draws is None:
         return None
-    best = (draws * [each.weight(costs) for each in candidates]).argmax(axis=1)
-    return tuple(np.bincount(best, minlength=len(candidates)) / len(best))
+    return tuple(_alone_best(draws * [each.weight(costs) for each in candidates]).mean(axis=0).tolist())
 
 
 def exponent_map(
@@ -221,12 +224,12 @@ def _mapped(
     lead = np.ones(len(scores))
     if len(candidates) > 1:
         second = np.partition(scores, -2, axis=1)[:, -2]
-        lead = np.clip(1 - np.divide(second, best, out=np.zeros_like(best), where=best > 0), 0, 1)
+        lead = np.clip(1 - np.divide(second, best, out=np.ones_like(best), where=best > 0), 0, 1)
     draws, share = _draws(candidates), None
     if draws is not None:
         # One point at a time: all at once would be points times replicates times methods.
         share = np.array(
-            [np.mean((draws * row).argmax(axis=1) == best) for row, best in zip(flat, winner, strict=True)]
+            [np.mean(_alone_best(draws * row)[:, best]) for row, best in zip(flat, winner, strict=True)]
         )
     shape = logs.shape[:-1]
     return SensitivityMap(
@@ -244,6 +247,12 @@ def _draws(candidates: Sequence[Candidate]) -> Reals | None:
     """Replicates of all candidates, an array (replicates, candidates); None where one has none."""
     found = [each.draws for each in candidates if each.draws is not None]
     return np.stack(found, axis=1) if len(found) == len(candidates) else None
+
+
+def _alone_best(scores: Reals) -> NDArray[np.bool_]:
+    """Which score of each row is above all others of it."""
+    best = scores == scores.max(axis=1, keepdims=True)
+    return np.asarray(best & (best.sum(axis=1, keepdims=True) == 1), dtype=np.bool_)
 
 
 def _importances(costs: CostModel) -> Reals:

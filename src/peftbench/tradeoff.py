@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from peftbench.candidates import TOKENS, from_records
-from peftbench.costtable import SHIPPED, CostTable, read_costs, shipped_costs
+from peftbench.costtable import MOST, SHIPPED, CostTable, read_costs, shipped_costs
 from peftbench.efficiency.devices import Device, find_device
 from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.observer import Observer
@@ -207,7 +207,8 @@ def _three(option: str, text: str, called: Mapping[str, str], expected: str) -> 
             value = float(given)
         except ValueError:
             value = float("nan")
-        if not (value > 0 or (value == 0 and expected != "above 0")) or value > 1e300:
+        if not (value > 0 or (value == 0 and expected != "above 0")) or value > MOST:
+            expected += f", {MOST:g} at most" if value > MOST else ""
             raise ConfigError(f"{option}: {name.strip()} is {given.strip()!r}, expected a number {expected}")
         found[own[name.strip()]] = value
     return found

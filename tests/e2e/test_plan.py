@@ -149,6 +149,7 @@ def test_what_would_fail_later_is_found_now(world, settings, why):
     found = planned(world / "grid.yaml", *(part for each in settings for part in ("--set", each)), status=2)
     assert found["totals"]["cells"]["impossible"] == len(found["cells"])
     assert any(why in text for cell in found["cells"] for text in cell["why"]), found["cells"][0]["why"]
+    assert all(len(set(cell["why"])) == len(cell["why"]) for cell in found["cells"])
 
 
 def test_missing_columns_are_named(world, tmp_path):
@@ -170,6 +171,14 @@ def test_a_model_that_does_not_fit_is_impossible_and_told_why():
     [why] = found["cells"][0]["why"]
     assert why.startswith("one sample takes about")
     assert "engine.gradient_checkpointing=true" in why
+
+
+def test_what_fits_in_several_passes_alone_is_called_so():
+    code, out, err = call("plan", "subset", "--device", "a100-40", "--set", "methods=[lora]", "--set",
+                          "datasets=[record]", "--set", "run.training.batch_size=16")  # fmt: skip
+    assert code == 0, err
+    [row] = [line for line in out.splitlines() if line.startswith("lora ")]
+    assert "in several passes" in row
 
 
 def test_a_model_that_is_only_dimensions_can_be_planned_and_is_called_so():

@@ -185,13 +185,23 @@ def test_several_models_or_protocols_are_chosen_from(runs):
     refused("2 models are called peftbench-tiny", "pscp", runs)
     for file in (*second.rglob("train.json"), *second.rglob("result.json")):
         edit(file, model=json.loads(next((runs / "peftbench-tiny").rglob("result.json")).read_text())["model"])
-    refused("was run or evaluated under several settings, in ", "pscp", runs)
+    refused("is there more than once (under several settings, or as a copy), in ", "pscp", runs)
     for file in (*second.rglob("train.json"), *second.rglob("result.json")):
         record = json.loads(file.read_text())
         edit(file, config=record["config"] | {"protocol": "published"})
     refused("several protocols, published, corrected; choose one with --protocol", "pscp", runs)
     assert "published" in weighed(runs, *MEDIANS, "--protocol", "published")["title"]
     refused("unknown protocol 'x'", "pscp", runs, "--protocol", "x")
+
+
+def test_records_of_a_common_model_need_neither_its_files_nor_a_network(runs, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for file in (*runs.rglob("train.json"), *runs.rglob("result.json")):
+        record = json.loads(file.read_text())
+        record["config"] |= {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "model_revision": "8" * 40}
+        file.write_text(json.dumps(record))
+    found = {each["method"]: each for each in weighed(runs)["methods"]}
+    assert found["lora"]["extra_flops"] > 1e9
 
 
 def test_methods_on_different_test_rows_are_not_compared(runs):
@@ -243,7 +253,7 @@ def test_options_that_cannot_be_are_one_sentence(arguments, message):
 def test_a_number_that_is_none_in_a_table(tmp_path):
     (tmp_path / "c.csv").write_text("method,performance,params,extra_tflops,memory_gb\nlora,nan,1,0,1\n")
     refused(
-        "c.csv, line 2, lora: performance is 'nan', expected a finite number from 0 to 100",
+        "c.csv, line 2, lora: performance is 'nan', expected a number from 0 to 100",
         "pscp",
         tmp_path / "c.csv",
     )

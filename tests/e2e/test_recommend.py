@@ -65,6 +65,7 @@ def runs(made, tmp_path):
 def test_without_records_it_says_so_and_what_each_costs():
     found = asked(*TINY, "--dataset", "sst2@mini", "--dataset", "svamp@mini")
     assert found["answer"].startswith("cannot tell, because there are no records of scores for peftbench-tiny; ")
+    assert "`peftbench grid run subset --set 'models=[peftbench-tiny]'" in found["answer"]
     assert list(by_name(found)) == METHODS
     assert found["base"]["trainable_params"] == 0
     assert found["verdict"] is None
@@ -172,7 +173,9 @@ def test_a_damaged_record_is_named(runs):
 def test_records_under_several_settings_are_refused(runs):
     copy = runs / "again"
     shutil.copytree(runs / "peftbench-tiny", copy)
-    refused("was run or evaluated under several settings", "recommend", *TINY, "--records", runs)
+    refused(
+        "is there more than once (under several settings, or as a copy)", "recommend", *TINY, "--records", runs
+    )
 
 
 def test_what_does_not_fit_is_told_how_to_fit(tmp_path):

@@ -138,7 +138,8 @@ def test_a_shard_that_is_none(text):
         (("ia3", "{name: lora, rnak: 3}"), "grid.yaml:3:30: unknown key 'rnak'; did you mean 'rank'?"),
         (("ia3", "{name: lora, each: {rank: [4, x]}}"), "grid.yaml:3:37: rank is 'x', expected a whole number"),
         (("ia3", "{name: lora, each: {rank: []}}"), "each.rank"),
-        (("[1, 2]", "[]"), "seeds"),
+        (("[1, 2]", "[]"), "seeds is [], expected at least one value"),
+        (("[1, 2]", "1"), "seeds is 1, expected a list, such as [one, another]"),
         (("[1, 2]", "[-1]"), "seeds.0 is -1"),
         (("[peftbench-tiny]", "[a/x, b/x]"), "two models are called 'x'"),
         (("name: small", "name: ../x"), "name"),
@@ -150,6 +151,14 @@ def test_mistakes_are_named_with_their_place(tmp_path, change, expected):
     with pytest.raises(ConfigError) as caught:
         load_grid(written(tmp_path, SMALL.replace(*change)))
     assert any(expected in problem for problem in caught.value.problems), caught.value.problems
+    assert not any("Tuple" in problem or "String" in problem for problem in caught.value.problems)
+
+
+def test_what_follows_from_a_mistake_is_not_told(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_grid(written(tmp_path, SMALL.replace("[1, 2]", "[-1]")))
+    [problem] = caught.value.problems
+    assert "seeds.0 is -1" in problem
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,19 @@ def test_shares_of_wins():
     assert exponent_map([sure, wild]).covers(sure=0.75)["sure"] == (1.0, 1.0)
 
 
+def test_where_several_are_equal_none_wins():
+    for performance in (0.0, 50.0):
+        draws = np.full(4, performance)
+        alike = [Candidate(name, performance, 1e6, 0, 1e9, draws) for name in ("one", "two")]
+        found = exponent_map(alike)
+        assert win_shares(alike) == (0.0, 0.0)
+        assert found.covers() == {"one": (0.0, 0.0), "two": (0.0, 0.0)}
+        assert not found.lead.any()
+    ahead = Candidate("ahead", 51, 1e6, 0, 1e9, np.array([50.0, 52.0, 50.0, 52.0]))
+    assert win_shares([*alike, ahead]) == (0.0, 0.0, 0.5)
+    assert exponent_map([*alike, ahead]).covers(sure=0.5)["ahead"] == (1.0, 1.0)
+
+
 @given(candidate, candidate, st.floats(0.1, 10), st.floats(0.1, 100))
 def test_units_do_not_matter(first, second, by, money):
     """Scores, costs and references times a constant leave maps and break-evens as they are."""

@@ -121,8 +121,8 @@ class Training:
         load, adapter = self.load, self.adapter
         if load.gradient_checkpointing and adapter.prefix() is not None:
             raise ConfigError(
-                "the stock model drops a prefix of keys and values when layers are computed again; predict "
-                f"{type(adapter).__name__} without gradient checkpointing or with the packed engine"
+                "the stock model drops a prefix of keys and values when layers are computed again; leave out "
+                "gradient checkpointing or take the packed engine"
             )
         device, tokens = adapter.device, load.tokens + adapter.embedded_tokens
         spans = ((0, load.batch * tokens),)
