@@ -197,9 +197,8 @@ def test_several_models_or_protocols_are_chosen_from(runs):
 def test_records_of_a_common_model_need_neither_its_files_nor_a_network(runs, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for file in (*runs.rglob("train.json"), *runs.rglob("result.json")):
-        record = json.loads(file.read_text())
-        record["config"] |= {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "model_revision": "8" * 40}
-        file.write_text(json.dumps(record))
+        config = json.loads(file.read_text())["config"]
+        edit(file, config=config | {"model": "meta-llama/Meta-Llama-3-8B-Instruct", "model_revision": "8" * 40})
     found = {each["method"]: each for each in weighed(runs)["methods"]}
     assert found["lora"]["extra_flops"] > 1e9
 
