@@ -72,7 +72,7 @@ def grid_run(
         finally:
             planned.close()
         print_summary(summary, found)
-        if summary.stopped and max_hours is None:
+        if summary.asked:
             raise SystemExit(130)
         if summary.failed or found.failures:
             raise SystemExit(1)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from peftbench.config import Source, apply_settings, checked, read_yaml, shipped
+from peftbench.config import Path_, Source, apply_settings, checked, read_yaml, shipped
 from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.errors import ConfigError, UnknownName, suggestion
 from peftbench.identity import cell_id
@@ -196,6 +196,7 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
     source = source or Source(grid.name, grid.model_dump(mode="json"))
     problems = list(_problems_of_axes(grid, source))
     met: set[tuple[str, int]] = set()
+    places = [_below(source, "overrides", number, "set") for number in range(len(grid.overrides))]
     cells: dict[str, Cell] = {}
     for wanted in _combinations(grid, source):
         excluded = [number for number, each in enumerate(grid.exclude) if each.holds(wanted.axes)]
@@ -205,7 +206,7 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
         for number, override in enumerate(grid.overrides):
             if override.holds(wanted.axes):
                 met.add(("overrides", number))
-                wanted.put(override.set, source, "overrides", number, "set")
+                wanted.put(override.set, places[number])
         try:
             config = checked(RunConfig, wanted.source)
         except ConfigError as error:
@@ -275,6 +276,11 @@ def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, R
 # ------------------------------------------------------------------------------------------------- one cell
 
 
+def _below(source: Source, *path: str | int) -> dict[Path_, str]:
+    """Places of all that stands below `path` in the grid's file; looked up once and not for each cell."""
+    return {p[len(path) :]: place for p, place in source.places.items() if p[: len(path)] == path}
+
+
 class _Wanted:
     """The configuration of one cell as it comes together, with the place of each key in the grid file."""
 
@@ -282,12 +288,10 @@ class _Wanted:
         self.axes = axes
         self.source = Source(name)
 
-    def put(self, values: Mapping[str, Any], grid: Source | None = None, *below: str | int) -> None:
-        """Put settings over what is there, key by key; in the grid's file they stand under `below`."""
+    def put(self, values: Mapping[str, Any], places: dict[Path_, str] | None = None) -> None:
+        """Put settings over what is there, key by key; `places` are theirs in the file."""
         self._merge(self.source.values, values)
-        depth = len(below)
-        if grid is not None:
-            self.source.places |= {p[depth:]: place for p, place in grid.places.items() if p[:depth] == below}
+        self.source.places |= places or {}
 
     def _merge(self, into: dict[str, Any], values: Mapping[str, Any]) -> None:
         for key, value in values.items():
@@ -305,6 +309,7 @@ def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
         for number, entry in enumerate(grid.methods)
         for settings in (entry.choices() if entry.name in methods else [entry.settings])
     ]
+    of_run, of_methods = _below(source, "run"), [_places_of_settings(source, k) for k in range(len(grid.methods))]
     for (m, model), protocol, (d, dataset), limit, (k, method, settings) in itertools.product(
         enumerate(grid.models), grid.protocols, enumerate(grid.datasets), grid.train_rows, chosen
     ):
@@ -314,7 +319,7 @@ def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
             axes = dict(zip(_AXES, (model.model, method, dataset, seed, protocol, rows), strict=True))
             wanted = _Wanted(axes, source.name)
             wanted.put({"output": f"runs/{grid.name}"})
-            wanted.put(grid.run, source, "run")
+            wanted.put(grid.run, of_run)
             own = {
                 **model.model_dump(),
                 "protocol": protocol,
@@ -323,15 +328,12 @@ def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
                 "seed": seed,
                 "data": {"train_rows": rows},
             }
-            wanted.put(own)
-            wanted.source.places |= _places_of_axes(source, m, d, k, s)
+            wanted.put(own, _places_of_axes(source, m, d, k, s) | of_methods[k])
             yield wanted
 
 
-def _places_of_axes(
-    source: Source, model: int, dataset: int, method: int, seed: int
-) -> dict[tuple[str | int, ...], str]:
-    places: dict[tuple[str | int, ...], str] = {
+def _places_of_axes(source: Source, model: int, dataset: int, method: int, seed: int) -> dict[Path_, str]:
+    return {
         ("model",): source.place(("models", model)),
         ("model_revision",): source.place(("models", model)),
         ("dataset",): source.place(("datasets", dataset)),
@@ -339,13 +341,14 @@ def _places_of_axes(
         ("seed",): source.place(("seeds", seed)),
         ("data", "train_rows"): source.place(("train_rows",)),
     }
-    below = ("methods", method)
-    for path, place in source.places.items():
-        rest = path[2:]
-        if path[:2] == below and rest and rest[0] != "name":
-            inner = rest[1:] if rest[0] in ("settings", "each") else rest
-            places[("method", "settings", *inner)] = place
-    return places
+
+
+def _places_of_settings(source: Source, method: int) -> dict[Path_, str]:
+    return {
+        ("method", "settings", *path[path[0] in ("settings", "each") :]): place
+        for path, place in _below(source, "methods", method).items()
+        if path and path[0] != "name"
+    }
 
 
 def _rows(dataset: str, protocol: Protocol, limit: int | None) -> int | None:

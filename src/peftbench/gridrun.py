@@ -10,7 +10,7 @@ from pathlib import Path
 from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.grid import Cell, finished, load_grid, shard
 from peftbench.gridstate import CellFailure, GridState, WorkerNote
-from peftbench.launch import MIXED, LaunchOptions, Summary, Tell, devices_here, launch
+from peftbench.launch import MIXED, LaunchOptions, Summary, Tell, devices_by_worker, devices_here, launch
 from peftbench.records import RunResult
 from peftbench.resources import Cluster
 from peftbench.schema import Frozen
@@ -196,7 +196,7 @@ def local_options(
         chosen = devices_here()
     return LaunchOptions(
         workers=workers or _cpu_workers(cells),
-        devices=chosen,
+        devices=devices_by_worker(chosen, cells) if chosen else None,
         runner="rehearse" if rehearse else "train",
         patience_seconds=60 * patience_minutes,
         attempts=attempts,
@@ -240,7 +240,7 @@ def status_of(prepared: Prepared) -> GridStatus:
 def retry(prepared: Prepared, reason: str | None = None) -> list[CellFailure]:
     """Make failed cells pending again, all or those of one reason; their failed records are set aside.
 
-    Raises `DataError` if someone is at work on the grid, or `ConfigError` for a reason that no failure has.
+    Raises `ConfigError` for a reason that no failure has, `DataError` if the disk refuses.
     """
     known = {failure.reason for failure in prepared.failures.values()}
     if reason is not None and reason not in known:
@@ -270,7 +270,12 @@ def removable(prepared: Prepared) -> list[Removable]:
     for draft in sorted(each for pattern in (".*.draft", ".draft-*") for each in output.rglob(pattern)):
         if not any(str(draft).startswith(each.path + "/") for each in found) and _age(draft, now) > DRAFT_SECONDS:
             found.append(_removable(draft, "a draft whose writer is gone"))
-    working = {note.worker for note in prepared.state.workers() if note.state != "gone"}
+    # Whether a worker of another machine lives cannot be seen from here, only that it is silent.
+    working = {
+        note.worker
+        for note in prepared.state.workers()
+        if note.state != "gone" and not (note.state == "silent" and now - note.at > DRAFT_SECONDS)
+    }
     for name in ("workers", "logs"):
         for file in sorted((prepared.state.folder / name).glob("*")):
             if file.stem not in working and _age(file, now) > DRAFT_SECONDS:
@@ -279,13 +284,18 @@ def removable(prepared: Prepared) -> list[Removable]:
 
 
 def remove(things: Iterable[Removable]) -> None:
-    """Delete what `removable` found."""
+    """Delete what `removable` found; raises `DataError` if the disk refuses, and leaves the rest then."""
     for each in things:
         path = Path(each.path)
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            continue  # someone else was quicker
+        except OSError as error:
+            raise DataError(f"{path} cannot be removed: {error.strerror or error}; the rest was left") from error
 
 
 def _kept(run: Path) -> bool:
@@ -299,7 +309,14 @@ def _kept(run: Path) -> bool:
 
 def _removable(path: Path, why: str) -> Removable:
     files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return Removable(path=str(path), why=why, size_bytes=sum(each.stat().st_size for each in files))
+    return Removable(path=str(path), why=why, size_bytes=sum(_size(each) for each in files))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a run that ends meanwhile removes its own
+        return 0
 
 
 def _age(path: Path, now: float) -> float:

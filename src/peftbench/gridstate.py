@@ -10,6 +10,7 @@ import os
 import socket
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -133,8 +134,9 @@ class GridState:
             return
 
     def leave(self, worker: str) -> None:
-        """A worker has ended."""
-        (self.folder / "workers" / f"{worker}.json").unlink(missing_ok=True)
+        """A worker has ended; a note of it that cannot be deleted is not worth stopping for."""
+        with suppress(OSError):
+            (self.folder / "workers" / f"{worker}.json").unlink(missing_ok=True)
 
     def workers(self) -> list[WorkerNote]:
         """What all workers were doing last."""
@@ -161,7 +163,8 @@ class GridState:
 
     def go_on(self) -> None:
         """Take back that it should stop."""
-        (self.folder / "stop").unlink(missing_ok=True)
+        with explained(self.folder):
+            (self.folder / "stop").unlink(missing_ok=True)
 
 
 def _read(model: type[M], file: Path) -> M | None:

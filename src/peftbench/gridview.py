@@ -1,6 +1,7 @@
 """What is seen of a grid that runs: a live table on a terminal, one JSON line for each event elsewhere."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from rich.text import Text
 from peftbench.cellwork import Event
 from peftbench.console import bytes_text, print_table, seconds_text, shown
 from peftbench.gridrun import Clock, GridStatus, Prepared, Removable
+from peftbench.interpreter import PYTHON, module_path
 from peftbench.launch import Summary
 from peftbench.redaction import redacted
 
@@ -134,7 +136,7 @@ class TableView(_Counting):
             table.add_column(column, overflow="ellipsis", no_wrap=True)
         for worker, cells in list(self.at_work.items()):
             event = self.progress.get(worker)
-            names = [self.labels.get(cell, cell) for cell in cells]
+            names = [self.labels.get(cell, cell) for cell in list(cells)]
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             done = f"{event.done}/{event.total or '?'}" if event and event.done is not None else ""
             loss = f"{event.loss:.3f}" if event and event.loss is not None else ""
@@ -150,8 +152,14 @@ class Planned:
         self.found: dict[str, float] = {}
         self.process: subprocess.Popen[bytes] | None = None
         if arguments is not None:
-            command = [sys.executable, "-m", "peftbench", "plan", *arguments, "--json"]
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # noqa: S603
+            command = [*PYTHON, "-m", "peftbench", "plan", *arguments, "--json"]
+            self.process = subprocess.Popen(  # noqa: S603
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **module_path()},
+                start_new_session=True,  # Ctrl-C is for the grid
+            )
             threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
 
     def __call__(self) -> dict[str, float]:

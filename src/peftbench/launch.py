@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peftbench.cellwork import Event, Job, Reason
+from peftbench.disk import explained
 from peftbench.errors import DataError
 from peftbench.grid import Cell
 from peftbench.gridstate import CellFailure, GridState, WorkerNote
@@ -34,6 +35,7 @@ MOST_STARTS = 5
 """Workers that die one after the other before they did anything."""
 
 
+STOPPING = "stopping: trainings keep their last step; Ctrl-C once more ends them at once"
 MIXED = (
     "records of two models are no comparison: put back the first one and remove the other's records, or choose "
     "another output"
@@ -69,6 +71,8 @@ class Summary(Frozen):
     stopped: bool
     crashes: int
     seconds: float
+    asked: bool = False
+    """Whether it was stopped by someone, and not by its own budget."""
 
 
 Tell = Callable[[str, Event], None]
@@ -121,6 +125,9 @@ class _Pool:
         self.slots = list(range(len(options.devices) if options.devices else options.workers))
         self.selector = selectors.DefaultSelector()
         self.stopping_since: float | None = None
+        """Since when nothing new is begun."""
+        self.asked_since: float | None = None
+        """Since when trainings are to keep their last step and stop."""
         self.signals = self.crashes = self.failed_starts = self.started = 0
 
     def run(self) -> Summary:
@@ -142,6 +149,7 @@ class _Pool:
             stopped=self.stopping_since is not None,
             crashes=self.crashes,
             seconds=time.monotonic() - begun,
+            asked=self.asked_since is not None,
         )
 
     def _work_left(self) -> bool:
@@ -151,10 +159,14 @@ class _Pool:
 
     def _tick(self, begun: float) -> None:
         now = self._now()
-        if self.stopping_since is None and self._should_stop(now - begun):
-            self.stopping_since = now
-            self.queue = []
-        elif self.stopping_since is None:
+        if self.asked_since is None and (self.signals or self.senseless or self.state.stop_asked()):
+            self.asked_since = now
+            self._stop(now, WorkerProcess.ask_to_stop)
+            self.tell("grid", Event(kind="note", message=STOPPING))
+        most = self.options.max_seconds
+        if self.stopping_since is None and most is not None and now - begun >= most:
+            self._stop(now, WorkerProcess.ask_to_end)
+        if self.stopping_since is None:
             self._assign()
         self._hear()
         self._watch()
@@ -168,13 +180,12 @@ class _Pool:
         self.ticked = now
         return now
 
-    def _should_stop(self, seconds: float) -> bool:
-        if self.signals or self.senseless or self.state.stop_asked():
-            for worker in self.workers.values():
-                worker.ask_to_stop()
-            return True
-        most = self.options.max_seconds
-        return most is not None and seconds >= most  # batches at hand are finished
+    def _stop(self, now: float, ask: Callable[[WorkerProcess], None]) -> None:
+        """Begin nothing new; the workers are asked to end in this way."""
+        self.stopping_since = self.stopping_since or now
+        self.queue = []
+        for worker in self.workers.values():
+            ask(worker)
 
     # --------------------------------------------------------------------------------------------- giving out
 
@@ -191,7 +202,9 @@ class _Pool:
     def _start(self, slot: int) -> WorkerProcess:
         self.started += 1
         device = self.options.devices[slot] if self.options.devices else None
-        worker = WorkerProcess(self.started, self.options.runner, self.state.folder / "logs", device)
+        logs = self.state.folder / "logs"
+        with explained(logs):
+            worker = WorkerProcess(self.started, self.options.runner, logs, device)
         self.selector.register(worker.stdout, selectors.EVENT_READ, slot)
         return worker
 
@@ -280,7 +293,7 @@ class _Pool:
             elif worker.batch and silent > self._patience(worker):
                 worker.blame = ("hung", f"its worker said nothing for {silent:.0f} s and was ended")
                 worker.kill()
-            elif self.stopping_since is not None and worker.batch and self._stop_takes_too_long(now):
+            elif worker.batch and self._stop_takes_too_long(now):
                 worker.kill()
 
     def _patience(self, worker: WorkerProcess) -> float:
@@ -288,15 +301,14 @@ class _Pool:
         return max(self.options.patience_seconds, least)
 
     def _stop_takes_too_long(self, now: float) -> bool:
-        assert self.stopping_since is not None
-        asked = self.signals > 0 or self.senseless is not None or self.state.stop_asked()
-        return self.signals > 1 or (asked and now - self.stopping_since > STOP_SECONDS)
+        return self.asked_since is not None and (self.signals > 1 or now - self.asked_since > STOP_SECONDS)
 
     def _died(self, slot: int, worker: WorkerProcess) -> None:
         self.selector.unregister(worker.stdout)
         worker.kill()  # children that it left
         del self.workers[slot]
         self.state.leave(worker.name)
+        self.tell(worker.name, Event(kind="idle"))
         code = worker.process.returncode
         if not worker.batch or self.stopping_since is not None:
             return
@@ -360,3 +372,10 @@ def devices_here() -> tuple[str, ...] | None:
         return tuple(part.strip() for part in named.split(",") if part.strip()) or None
     folders = sorted(Path("/proc/driver/nvidia/gpus").glob("*"))
     return tuple(str(number) for number in range(len(folders))) or None
+
+
+def devices_by_worker(devices: Sequence[str], cells: Sequence[Cell]) -> tuple[str, ...]:
+    """GPUs as workers get them: one each, or as many as the processes of a run that shares its model over some."""
+    each = max((cell.config.engine.processes or 1 for cell in cells), default=1)
+    groups = [devices[i : i + each] for i in range(0, len(devices) - each + 1, each)] or [devices]
+    return tuple(",".join(group) for group in groups)

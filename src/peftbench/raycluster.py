@@ -20,7 +20,7 @@ from peftbench.errors import DataError, NotInstalled, PeftBenchError
 from peftbench.grid import Cell
 from peftbench.gridrun import Prepared, cores, run_grid
 from peftbench.gridstate import CellFailure
-from peftbench.launch import STOP_SECONDS, LaunchOptions, Summary, Tell, batches_of
+from peftbench.launch import STOP_SECONDS, STOPPING, LaunchOptions, Summary, Tell, batches_of
 from peftbench.schema import Frozen
 
 MOST_IN_FLIGHT = 256
@@ -133,6 +133,9 @@ class _Driver:
         self.gpus = ray.cluster_resources().get("GPU", 0)
         self.crashes = self.refusals = self.signals = 0
         self.stopping_since: float | None = None
+        """Since when nothing new is sent."""
+        self.asked_since: float | None = None
+        """Since when trainings are to keep their last step and stop."""
         self.senseless: str | None = None
         """Why no other task would fare better."""
 
@@ -153,6 +156,7 @@ class _Driver:
             stopped=self.stopping_since is not None,
             crashes=self.crashes,
             seconds=time.monotonic() - begun,
+            asked=self.asked_since is not None,
         )
 
     def _tick(self, begun: float) -> None:
@@ -161,12 +165,15 @@ class _Driver:
         asked = self.signals > 0 or self.senseless is not None or self.prepared.state.stop_asked()
         if self.stopping_since is None and (asked or (most is not None and now - begun >= most)):
             self.stopping_since = now
-            for ref in self.flying if asked else ():
+        if self.asked_since is None and asked:
+            self.asked_since = now
+            for ref in self.flying:
                 self.ray.cancel(ref, force=False)  # as Ctrl-C there: trainings keep their last step
+            self.tell("ray", Event(kind="note", message=STOPPING))
         elif self.stopping_since is None:
             while self.queue and len(self.flying) < self.most:
                 self._send(self.queue.popleft(), begun)
-        elif asked and (self.signals > 1 or now - self.stopping_since > STOP_SECONDS + 10):
+        elif self.asked_since is not None and (self.signals > 1 or now - self.asked_since > STOP_SECONDS + 10):
             for ref in self.flying:
                 self.ray.cancel(ref, force=True)
             self.flying.clear()
@@ -178,13 +185,15 @@ class _Driver:
     def _send(self, batch: _Batch, begun: float) -> None:
         resources = self.prepared.cluster.of(batch.cells[0].config.model)
         local = self.options.runner == "rehearse" or batch.cells[0].config.device == "cpu"
-        gpus = min(1, int(self.gpus)) if resources.gpus is None and not local else min(1, resources.gpus or 0)
+        each = batch.cells[0].config.engine.processes or 1
+        most = int(self.gpus) if resources.gpus is None and not local else resources.gpus or 0
+        gpus = min(each, most)
         threads = batch.cells[0].config.threads or 1
-        # Resources are those of a task with a worker for each GPU; here every GPU is a task.
-        share = max(1, resources.gpus or 1)
+        # Resources are those of a task with a worker for each GPU; here every worker is a task.
+        share = max(1, (resources.gpus or 1) // each)
         memory = {} if resources.memory_gb is None else {"memory": int(resources.memory_gb * 2**30 / share)}
-        most = self.options.max_seconds
-        left = None if most is None else max(1.0, most - (time.monotonic() - begun))
+        budget = self.options.max_seconds
+        left = None if budget is None else max(1.0, budget - (time.monotonic() - begun))
         options = self.options.model_copy(update={"workers": 1, "devices": None, "max_seconds": left})
         text = errand_of(self.prepared, batch.cells, options).model_dump_json()
         task = self.task.options(

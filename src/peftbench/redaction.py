@@ -119,10 +119,11 @@ def _of_url(text: str) -> list[str]:
 
 
 def _of_files() -> list[str]:
-    home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
+    home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface")
     found = []
-    with suppress(OSError, ValueError):
-        found.append(Path(os.environ.get("HF_TOKEN_PATH") or home / "token").read_text(encoding="utf-8").strip())
+    with suppress(OSError, ValueError, RuntimeError):  # a user may have no home
+        token = Path(os.environ.get("HF_TOKEN_PATH") or home / "token").expanduser()
+        found.append(token.read_text(encoding="utf-8").strip())
     for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
         with suppress(OSError, ValueError, RuntimeError, netrc.NetrcParseError):
             hosts = netrc.netrc(Path(file).expanduser()).hosts if file else {}

@@ -24,7 +24,7 @@ from peftbench.grid import Cell, shard
 from peftbench.gridrun import Prepared, run_grid
 from peftbench.gridstate import GridState
 from peftbench.gridview import Planned, print_summary, viewing
-from peftbench.launch import LaunchOptions, batches_of, devices_here
+from peftbench.launch import LaunchOptions, batches_of, devices_by_worker, devices_here
 from peftbench.redaction import redacted
 from peftbench.resources import Cluster, Resources
 from peftbench.schema import Frozen
@@ -166,12 +166,12 @@ def _again_if_killed(restarts: int) -> list[str]:
 
 
 def _resources(cluster: Cluster, cell: Cell, options: LaunchOptions) -> Resources:
-    """Resources of one cell, with its GPU if nothing else is said."""
+    """Resources of one cell, with a GPU for each of its processes if nothing else is said."""
     found = cluster.of(cell.config.model)
     if found.gpus is not None:
         return found
     without = options.runner == "rehearse" or cell.config.device == "cpu"
-    return found.model_copy(update={"gpus": 0 if without else 1})
+    return found.model_copy(update={"gpus": 0 if without else cell.config.engine.processes or 1})
 
 
 # ------------------------------------------------------------------------------------------------ inside the job
@@ -225,9 +225,11 @@ def _time_signal() -> signal.Signals:
 
 
 def _workers(told: SlurmErrand, cells: Sequence[Cell]) -> LaunchOptions:
-    """One worker for each GPU of the task, or as many as its cores give room for."""
+    """One worker for each GPU of the task, or for as many as a run needs; else as many as cores give room for."""
     if told.resources.gpus:
-        return told.errand.options.model_copy(update={"devices": devices_here()})
+        here = devices_here()
+        devices = devices_by_worker(here, cells) if here else None
+        return told.errand.options.model_copy(update={"devices": devices})
     given = told.resources.cpus or 1
     threads = max((cell.config.threads or given for cell in cells), default=given)
     return told.errand.options.model_copy(update={"workers": max(1, given // threads)})

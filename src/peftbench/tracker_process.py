@@ -8,13 +8,12 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from peftbench.interpreter import PYTHON, module_path
 from peftbench.redaction import environment, redacted_line
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -40,11 +39,10 @@ class Mirror:
         self.queue: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         self.process: subprocess.Popen[str] | None = None
         self.threads = [threading.Thread(target=work, daemon=True) for work in (self._speak, self._listen)]
-        paths = [str(Path(__file__).parents[1]), *(path for path in sys.path if path)]
-        variables = {**environment(*OWN_SECRETS[name]), "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+        variables = {**environment(*OWN_SECRETS[name]), **module_path()}
         try:
             self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-m", "peftbench.trackers", name],
+                [*PYTHON, "-m", "peftbench.trackers", name],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

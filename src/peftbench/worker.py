@@ -3,7 +3,7 @@
     python -m peftbench.worker train|rehearse
 
 It loads a base model once and keeps it for the batches that follow. When its standard input ends, whoever started
-it is gone: a training keeps its last step and the process ends. SIGTERM does the same.
+it is gone: a training keeps its last step and the process ends. SIGTERM does the same, SIGUSR1 at a cell's end.
 """
 
 import json
@@ -39,11 +39,22 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # of a cluster, for the process that started this one
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one, which tells
+    enough = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: enough.set())
+    ended = False
+
+    def tell(event: Event) -> None:
+        nonlocal ended
+        if ended and enough.is_set() and event.kind != "ended":
+            raise KeyboardInterrupt  # the next cell is not begun
+        ended = event.kind == "ended"
+        _say(out, event)
+
     jobs: queue.Queue[list[Job] | None] = queue.Queue()
     threading.Thread(target=_listen, args=(sys.stdin, jobs), daemon=True).start()
     try:
         for batch in iter(jobs.get, None):
-            do_batch(batch, lambda event: _say(out, event), runner)
+            do_batch(batch, tell, runner)
             _say(out, Event(kind="idle"))
     except KeyboardInterrupt:
         os._exit(130)  # threads of libraries must not keep it

@@ -5,13 +5,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from peftbench.cellwork import Event, Job, Reason
+from peftbench.interpreter import PYTHON, module_path
 
 
 class WorkerProcess:
@@ -20,12 +20,12 @@ class WorkerProcess:
     def __init__(self, number: int, runner: str, log_folder: Path, device: str | None) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{number}"
         self.log = log_folder / f"{self.name}.log"
-        environment = dict(os.environ)
+        environment = {**os.environ, **module_path()}
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "peftbench.worker", runner],
+                [*PYTHON, "-m", "peftbench.worker", runner],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -74,6 +74,11 @@ class WorkerProcess:
         """Let it keep its last step and end."""
         with suppress(ProcessLookupError, PermissionError):
             self.process.send_signal(signal.SIGTERM)
+
+    def ask_to_end(self) -> None:
+        """Let it finish the cell at hand and then end."""
+        with suppress(ProcessLookupError, PermissionError):
+            self.process.send_signal(signal.SIGUSR1)
 
     def close(self) -> None:
         """End its input, after which it ends by itself."""

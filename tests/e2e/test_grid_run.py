@@ -241,15 +241,55 @@ def test_a_wish_in_the_folder_stops_it_from_elsewhere(place):
     all_are_right()
 
 
-def test_a_budget_ends_at_the_end_of_a_batch(place, monkeypatch):
-    monkeypatch.setenv("PEFTBENCH_REHEARSAL_SECONDS", "0.2")
-    out = grid("run", "--max-hours", 0.5 / 3600)
+def test_a_budget_ends_at_the_end_of_a_cell(place, monkeypatch):
+    monkeypatch.setenv("PEFTBENCH_REHEARSAL_SECONDS", "1")
+    out = grid("run", "--workers", 1, "--max-hours", 2.5 / 3600)
     done = len(events(out, "ended"))
-    assert 0 < done < 14
+    assert 0 < done < 4  # of the four that it was given at once
     assert f"{14 - done} left" in out.splitlines()[-1]
     monkeypatch.delenv("PEFTBENCH_REHEARSAL_SECONDS")
     grid("run")
     all_are_right()
+
+
+def test_ctrl_c_is_heard_after_a_budget_as_well(place):
+    run = started("--workers", 1, "--max-hours", 1.5 / 3600, PEFTBENCH_REHEARSAL_SECONDS="100")
+    until(lambda: '"began"' in run.stdout.readline())
+    time.sleep(2.5)  # the cell at hand goes on
+    assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130, (out, err)
+    assert time.monotonic() - begun < 30
+    assert events(out, "note")[-1]["message"].startswith("stopping: trainings keep their last step")
+
+
+def test_modules_in_the_working_directory_are_not_taken_for_ours(place):
+    (place / "queue.py").write_text("raise SystemExit('queue.py of the working directory')")
+    assert "14 done, 0 failed" in grid("run")
+
+
+def test_a_records_folder_that_is_taken_away_ends_it_in_one_sentence(place):
+    run = started("--workers", 2, PEFTBENCH_REHEARSAL_SECONDS="0.5")
+    until(lambda: '"ended"' in run.stdout.readline())
+    Path("runs/drill-rehearsal").rename("elsewhere")
+    Path("runs/drill-rehearsal").write_text("")
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 2
+    assert err.startswith("peftbench: cannot write runs/drill-rehearsal/")
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+
+
+def test_a_run_that_shares_its_model_has_a_gpu_for_each_process(place):
+    from peftbench.grid import load_grid
+    from peftbench.gridrun import local_options
+
+    shared = load_grid(Path("grid.yaml"), ["run.engine.processes=2"])[1]
+    assert local_options(shared, devices="0,1,2,3,4").devices == ("0,1", "2,3")
+    assert local_options(shared, devices="3").devices == ("3",)
+    assert local_options(load_grid(Path("grid.yaml"))[1], devices="0,1").devices == ("0", "1")
 
 
 def test_two_at_once_do_every_cell_once(place):
@@ -298,6 +338,19 @@ def test_gc_names_first_and_removes_only_what_nobody_needs(place):
     assert "Removed: 2" in grid("gc", "--yes")
     assert before - {file for file in Path("runs").rglob("*") if file.is_file()} == {left / "state", draft}
     assert "Nothing to remove." in grid("gc")
+
+
+def test_notes_of_a_machine_that_is_gone_are_removed(place):
+    from peftbench.gridstate import GridState, WorkerNote
+
+    grid("run")
+    state, old = GridState(Path("runs/drill-rehearsal")), time.time() - 7200
+    state.note(WorkerNote(worker="far-1-1", host="far", pid=1, grid="drill", cells=(), at=old))
+    state.note(WorkerNote(worker="far-1-2", host="far", pid=1, grid="drill", cells=(), at=time.time()))
+    for file in state.folder.glob("workers/*"):
+        os.utime(file, (old, old))
+    assert "Removed: 1" in grid("gc", "--yes")
+    assert [each.worker for each in state.workers()] == ["far-1-2"]
 
 
 # ------------------------------------------------------------------------------------------------- bad input

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from peftbench.engine.processes import let_go
-from peftbench.store import find_run, read_predictions
+from peftbench.predictions import read_predictions
+from peftbench.store import find_run
 from tests.e2e.test_cli import call, put_model_and_rows, refused
 
 
@@ -32,7 +33,7 @@ def the_run(root):
     found = find_run(record.parent)
     (evaluation,) = found.evaluations()
     return json.loads(record.read_text()), [
-        each.text for each in read_predictions(evaluation / "predictions.parquet")
+        each.text for each in read_predictions(evaluation / "predictions.parquet", None)
     ]
 
 

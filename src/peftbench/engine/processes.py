@@ -18,6 +18,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from peftbench.engine.ranks import Follower, Ranks
 from peftbench.errors import ConfigError
+from peftbench.interpreter import PYTHON, module_path
 
 LOOPBACK = "127.0.0.1"
 FOREVER = timedelta(days=30)
@@ -101,12 +102,11 @@ def dismiss() -> None:
 
 def _started(rank: int, count: int, port: int) -> Follower:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port}
-    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
-    environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
+    environment = {**os.environ, **module_path(), **{name: str(value) for name, value in place.items()}}
     errors = tempfile.TemporaryFile()  # noqa: SIM115
     # A session of its own: Ctrl-C is for the leader. The pipe closes when the leader is gone, however it went.
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from peftbench.follower import follow; follow()"],
+    process = subprocess.Popen(  # noqa: S603
+        [*PYTHON, "-c", "from peftbench.follower import follow; follow()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=errors,
