@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+settings.register_profile("peftbench", deadline=None)  # a time is never a test
+settings.load_profile("peftbench")
 torch.set_num_threads(1)  # several test processes share the cores, and waiting threads would starve one another
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import peftbench
 from peftbench.testing import save_tiny_model
 from tests.e2e.test_cli import call, finished, refused, rows, world  # noqa: F401  (fixtures)
+from tests.synthetic import edit
 
 
 @pytest.fixture
@@ -141,8 +142,7 @@ def test_predict_refuses_another_model_and_a_damaged_adapter(finished, tmp_path)
     weights.write_bytes(before)
     other = save_tiny_model(str(tmp_path / "other"), seed=9)
     described = json.loads((folder / "config.json").read_text())
-    described["config"]["model"] = other
-    (folder / "config.json").write_text(json.dumps(described))
+    edit(folder / "config.json", config=described["config"] | {"model": other})
     refused("is not the one that run", "predict", folder, stdin="a line\n")
 
 
@@ -189,6 +189,8 @@ def test_score_wants_a_folder_that_is_there_and_all_of_its_rows(finished, tmp_pa
     refused("is no finished evaluation", "score", folder / "adapter")
     file = next(folder.glob("eval-*/predictions.parquet"))
     pq.write_table(pq.read_table(file)[:4], file)
+    refused("is not what its record was made from", "score", folder)
+    edit(file.with_name("result.json"), predictions_sha256=None)  # as records of earlier versions are
     refused("holds 4 rows, its record 12", "score", folder)
 
 
