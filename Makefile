@@ -56,6 +56,7 @@ slurm:
 
 faults: $(READY)
 	$(RUN) -m tests.faults
+	$(RUN) -m bench.kills
 
 lock:
 	$(PYTHON) tools/lock.py

@@ -300,6 +300,16 @@ def test_two_at_once_do_every_cell_once(place):
     all_are_right()
 
 
+def test_under_fire_every_cell_is_done_once(tmp_path):
+    from bench.kills import bombard
+
+    seed = 16  # printed with the outcome; the long part is in docs/faults.md
+    found = bombard(tmp_path, kills=30, cells=40, workers=3, seed=seed, seconds_per_cell=0.3)
+    print(seed, found)
+    assert found.kills >= 15
+    assert (found.lost, found.duplicated, found.wrong, found.unreadable) == (0, 0, 0, 0)
+
+
 def test_status_shows_who_is_at_work(place):
     run = started("--workers", 1, PEFTBENCH_REHEARSAL_SECONDS="0.8")
     found = until(lambda: Path("runs/drill-rehearsal").exists() and status()["workers"])
