@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from peftbench.stats import Cell, Interval, _resampled, interval_of, mean_interval, paired_means
+from peftbench.stats import Cell, Interval, interval_of, mean_interval, paired_means
 
 
 def mean_cell(*seeds):
@@ -33,9 +33,8 @@ def test_all_seeds_see_the_same_rows():
     # The second seed is right where the first is wrong: drawn once each, on the same rows, their mean is one half
     # whatever the rows. Half of the draws are such; on rows of their own they would rarely meet it.
     right = np.arange(41) % 2
-    cell, source = mean_cell(right, 1 - right), np.random.default_rng(0)
-    halves = [_resampled(cell, source) == pytest.approx(0.5) for _ in range(400)]
-    assert 0.4 < np.mean(halves) < 0.6
+    draws = paired_means([{"a": mean_cell(right, 1 - right)}], replicates=400)
+    assert 0.4 < np.mean(np.isclose(draws, 0.5)) < 0.6
 
 
 def test_a_score_that_is_no_mean_of_rows_is_computed_anew():

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from peftbench.errors import DataError
 from peftbench.metrics.dataflow import Flow, data_flow, is_silent
 from peftbench.metrics.labels import published_text, trim
-from peftbench.metrics.scoring import Columns, Counts, metric
+from peftbench.metrics.scoring import Columns, Counts, RowSums, metric
 from peftbench.schema import DatasetSpec, Protocol
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ OTHER_WORD_WEIGHT = 0.2
 SMOOTHING = 0.1
 """Stands in for the matches of an order that has none: method 1 of Chen and Cherry 2014, aclanthology W14-3346."""
 PUBLISHED_REFERENCE_WORDS = 2
+
+SUMMED = {
+    "words": 1,
+    "reference_words": 1,
+    **dict.fromkeys(("ngram_match", "ngram_total", "weighted_match", "weighted_total"), len(ORDERS)),
+    **dict.fromkeys(("syntax_match", "syntax_total", "flow_match", "flow_total", "rows"), 1),
+}
+"""Sums that CodeBLEU is computed from, and how many numbers each has."""
 
 _FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -50,7 +58,22 @@ def _combine(columns: Columns, _spec: DatasetSpec, protocol: Protocol) -> dict[s
     }
 
 
-@metric("codebleu", _combine)
+def _terms(columns: Columns, _spec: DatasetSpec, protocol: Protocol) -> NDArray[np.float64]:
+    added = _row_sums(columns, as_published=protocol == "published")
+    return np.concatenate([np.atleast_2d(added[name].T).T for name in SUMMED], axis=1).astype(float)
+
+
+def _primary(totals: NDArray[np.float64], _spec: DatasetSpec, protocol: Protocol) -> NDArray[np.float64]:
+    published = protocol == "published"
+    found = []
+    for each in totals:
+        parts = iter(np.split(each, np.cumsum([*SUMMED.values()])[:-1]))
+        sums = {name: part if len(part) > 1 else part[0] for name, part in zip(SUMMED, parts, strict=True)}
+        found.append(_of_sums(sums, as_published=published)["codebleu"])
+    return np.array(found)
+
+
+@metric("codebleu", _combine, sums=RowSums(_terms, _primary))
 def python_codebleu(
     prediction: str, references: tuple[str, ...], _spec: DatasetSpec, protocol: Protocol
 ) -> Counts:
@@ -219,14 +242,24 @@ def _without_leading_strings(code: bytes, root: Node) -> bytes:
 
 def _pooled(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, float]:
     """CodeBLEU and its parts, on 0 to 100, from the sums of the rows' counts."""
-    sums = {name: column.sum(axis=0) for name, column in columns.items()}
+    added = _row_sums(columns, as_published=as_published)
+    return _of_sums({name: each.sum(axis=0) for name, each in added.items()}, as_published=as_published)
+
+
+def _row_sums(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, NDArray[Any]]:
+    """What each row adds to the sums in `SUMMED`, (rows,) or (rows, 4)."""
+    added = {name: columns[name] for name in SUMMED if name != "rows"}
     if as_published:
-        sums |= {name: np.maximum(columns[name], 1).sum(axis=0) for name in ("ngram_total", "weighted_total")}
+        added |= {name: np.maximum(columns[name], 1) for name in ("ngram_total", "weighted_total")}
+    return {**added, "rows": np.ones(len(columns["words"]), dtype=np.int64)}
+
+
+def _of_sums(sums: Mapping[str, Any], *, as_published: bool) -> dict[str, float]:
     orders = (sums["ngram_total"] > 0) | (sums["weighted_total"] > 0)  # an order that neither side has is left out
     precision = _mean_share(sums["ngram_match"], sums["ngram_total"], orders)
     recall = _mean_share(sums["weighted_match"], sums["weighted_total"], orders)
     if as_published:
-        recall *= _brevity(sums["words"], PUBLISHED_REFERENCE_WORDS * len(columns["words"]))
+        recall *= _brevity(sums["words"], PUBLISHED_REFERENCE_WORDS * sums["rows"])
     parts = {
         "ngram": precision * _brevity(sums["words"], sums["reference_words"]),
         "weighted_ngram": recall,
