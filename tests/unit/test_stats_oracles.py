@@ -69,7 +69,9 @@ def bootstrap_of_f1():
         rows, seeds = source.integers(40, size=40), source.integers(2, size=2)
         present = np.unique([*gold[rows], *predicted[:, rows].ravel()])
         scores = [
-            f1_score(gold[rows], predicted[seed][rows], average="macro", labels=present[present >= 0], zero_division=0)
+            f1_score(
+                gold[rows], predicted[seed][rows], average="macro", labels=present[present >= 0], zero_division=0
+            )
             for seed in seeds
         ]
         theirs.append(100 * np.mean(scores))
@@ -80,7 +82,10 @@ def permutation_all_swaps():
     source = np.random.default_rng(2)
     first, second = source.integers(6, size=(2, 11)) / 2
     theirs = scipy_stats.permutation_test(
-        (first, second), lambda x, y, axis: np.mean(x - y, axis=axis), permutation_type="samples", n_resamples=np.inf
+        (first, second),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
     )
     return apart(permutation_test([(mean_cell(first), mean_cell(second))]).p, theirs.pvalue)
 
