@@ -102,8 +102,8 @@ def ranks(
 
 def show_comparison(found: Comparison) -> None:
     """Print a comparison as a table, and what has to be known to read it."""
-    from peftbench.comparison import FEWEST_DATASETS
     from peftbench.console import print_table
+    from peftbench.stats import FEWEST_DATASETS
 
     headings = ["dataset", found.first, found.second, "difference", "95 %", "ahead", "p", "p, Holm"]
     headings += ["McNemar", "McNemar, Holm", "detectable"]
@@ -116,10 +116,10 @@ def show_comparison(found: Comparison) -> None:
     print(f"Over datasets like these (signed ranks): {over}.")
     print(f"A single run of {found.first} scores above one of {found.second} with {found.improvement:.0%}.")
     print(
-        "Difference: first minus second; its interval resamples seeds and test rows, the same rows for both. ahead: "
-        "share of the replicates in which the first leads. p: outputs swapped row by row, of these trained models. "
-        "McNemar: rows right or wrong by the vote of the seeds. detectable: smallest true difference that 80 of 100 "
-        "such comparisons would find."
+        "Difference: first minus second; its interval resamples seeds and test rows, the same rows for both.\n"
+        "ahead: share of the replicates in which the first leads. p: outputs swapped row by row, which is about\n"
+        "these trained models. McNemar: rows right or wrong by the vote of the seeds. detectable: smallest true\n"
+        "difference that 80 of 100 such comparisons would find."
     )
     for note in found.notes:
         print(note)

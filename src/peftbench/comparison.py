@@ -13,11 +13,13 @@ from peftbench.observer import Observer
 from peftbench.records import RunResult
 from peftbench.selection import named, of_one, shared_by
 from peftbench.stats import (
+    FEWEST_DATASETS,
     PERMUTATIONS,
     REPLICATES,
     Cell,
     Discordance,
     Interval,
+    Reals,
     holm,
     interval_of,
     mcnemar,
@@ -29,11 +31,8 @@ from peftbench.stats import (
     smallest_difference,
     vote,
 )
-from peftbench.stats.arrays import Reals
 
 ALPHA, POWER = 0.05, 0.8
-FEWEST_DATASETS = 6
-"""Below, a signed-rank test cannot come below 0.05 whatever the scores: 2 / 2**5 is 0.0625."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ class Difference:
     """Rows that one alone gets right by the vote of its seeds; None where a row is not right or wrong."""
     right_holm: float | None
     detectable: float | None
-    """The smallest true difference that would be found in 80 of 100 such comparisons; None where nothing varies."""
+    """Smallest true difference that 80 of 100 such comparisons would find; None where nothing varies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +131,8 @@ def compare_two(
         overall=difference(shared.datasets),
         over_datasets=over,
         improvement=_improvement(ours, theirs),
-        notes=(*seed_notes(shared.seed_counts), *([shared.note] if shared.note else [])),
+        notes=shared.notes(),
     )
-
-
-def seed_notes(counts: set[int]) -> list[str]:
-    """What intervals that resample so few seeds do not say."""
-    if max(counts) == 1:
-        return ["One seed each: nothing here says what another seed would give."]
-    least = min(count for count in counts if count > 1)
-    return [
-        f"Resampling {least} seeds finds {least - 1}/{least} of their variance, so that the intervals are somewhat "
-        "too narrow where seeds matter."
-    ]
 
 
 def _difference(
@@ -176,14 +164,8 @@ def _right(dataset: str, first: Cell, second: Cell) -> Discordance | None:
 
 def _improvement(first: dict[str, Cell], second: dict[str, Cell]) -> float:
     # Datasets may have different numbers of seeds where runs are missing, so they are taken one by one.
-    return float(
-        np.mean(
-            [
-                probability_of_improvement(first[each].scores()[:, None], second[each].scores()[:, None])
-                for each in first
-            ]
-        )
-    )
+    pairs = [(first[each].scores()[:, None], second[each].scores()[:, None]) for each in first]
+    return float(np.mean([probability_of_improvement(*pair) for pair in pairs]))
 
 
 def _facts(result: RunResult) -> str:

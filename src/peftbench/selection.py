@@ -29,15 +29,24 @@ class Shared:
     """What the missing runs mean for the comparison; None where the set is complete."""
 
     @property
-    def seed_counts(self) -> set[int]:
-        """Numbers of seeds that cells have."""
-        return {len(cell.seeds) for cells in self.cells for cell in cells.values()}
-
-    @property
     def seeds(self) -> str:
         """The number of seeds, or its range, in words."""
-        counts = self.seed_counts
-        return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{min(counts)}"
+        counts = self._seed_counts()
+        return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+
+    def notes(self) -> tuple[str, ...]:
+        """What intervals that resample so few seeds do not say, and what runs that are missing mean."""
+        several = [count for count in self._seed_counts() if count > 1]
+        said = "One seed each: nothing here says what another seed would give."
+        if several:
+            said = (
+                f"Resampling {several[0]} seeds finds {several[0] - 1}/{several[0]} of their variance, so that "
+                "intervals are somewhat too narrow where seeds matter."
+            )
+        return (said,) if self.note is None else (said, self.note)
+
+    def _seed_counts(self) -> list[int]:
+        return sorted({len(cell.seeds) for cells in self.cells for cell in cells.values()})
 
 
 def shared_by(methods: Sequence[Gathered], *, allow_missing: bool) -> Shared:

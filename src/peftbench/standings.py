@@ -1,20 +1,22 @@
-"""All methods of a set of records: ranks over datasets, which are told apart, and how far each depends on its seed."""
+"""All methods of a set of records: ranks over datasets, which are told apart, how far each depends on its seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from peftbench.comparison import FEWEST_DATASETS, seed_notes
 from peftbench.errors import DataError
 from peftbench.leaderboard import gather
 from peftbench.observer import Observer
 from peftbench.records import RunResult
 from peftbench.selection import of_one, shared_by
 from peftbench.stats import (
+    FEWEST_DATASETS,
     REPLICATES,
     Interval,
+    Procedure,
     RankDiagram,
+    Reals,
     Spread,
     equal_spread,
     interquartile_mean,
@@ -26,8 +28,6 @@ from peftbench.stats import (
     spread,
     stratified_interval,
 )
-from peftbench.stats.arrays import Reals
-from peftbench.stats.ranks import Procedure
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,7 @@ def standings(
         methods=tuple(found),
         diagram=rank_diagram(shared.names, scores, procedure=procedure) if count > 1 else None,
         equal_spread={name: equal_spread(each) for name, each in several.items() if len(each) > 1},
-        notes=(
-            *_few_datasets(count, procedure),
-            *seed_notes(shared.seed_counts),
-            *([shared.note] if shared.note else []),
-        ),
+        notes=(*_few_datasets(count, procedure), *shared.notes()),
     )
 
 
@@ -135,7 +131,5 @@ def _few_datasets(count: int, procedure: Procedure) -> list[str]:
     if count == 1:
         return ["One dataset: whether the order holds on others cannot be tested."]
     if count < FEWEST_DATASETS and procedure == "wilcoxon-holm":
-        return [
-            f"Fewer than {FEWEST_DATASETS} datasets cannot tell two methods apart at 0.05, whatever the scores."
-        ]
+        return [f"Fewer than {FEWEST_DATASETS} datasets tell no two methods apart at 0.05, whatever the scores."]
     return []

@@ -5,6 +5,7 @@ several over datasets; `profiles` looks at all runs at once; `stability` at seed
 answers which question, and against what each was checked.
 """
 
+from peftbench.stats.arrays import Reals
 from peftbench.stats.differences import (
     PERMUTATIONS,
     Discordance,
@@ -35,7 +36,9 @@ from peftbench.stats.profiles import (
     stratified_interval,
 )
 from peftbench.stats.ranks import (
+    FEWEST_DATASETS,
     Friedman,
+    Procedure,
     RankDiagram,
     critical_difference,
     friedman,
@@ -50,6 +53,7 @@ from peftbench.stats.stability import Spread, equal_spread, spread
 
 __all__ = [
     "CONFIDENCE",
+    "FEWEST_DATASETS",
     "PERMUTATIONS",
     "REPLICATES",
     "Cell",
@@ -58,7 +62,9 @@ __all__ = [
     "Friedman",
     "Interval",
     "Permutation",
+    "Procedure",
     "RankDiagram",
+    "Reals",
     "Spread",
     "Sums",
     "critical_difference",
