@@ -64,13 +64,9 @@ def _terms(columns: Columns, _spec: DatasetSpec, protocol: Protocol) -> NDArray[
 
 
 def _primary(totals: NDArray[np.float64], _spec: DatasetSpec, protocol: Protocol) -> NDArray[np.float64]:
-    published = protocol == "published"
-    found = []
-    for each in totals:
-        parts = iter(np.split(each, np.cumsum([*SUMMED.values()])[:-1]))
-        sums = {name: part if len(part) > 1 else part[0] for name, part in zip(SUMMED, parts, strict=True)}
-        found.append(_of_sums(sums, as_published=published)["codebleu"])
-    return np.array(found)
+    parts = np.split(totals, np.cumsum([*SUMMED.values()])[:-1], axis=1)
+    sums = {name: part if part.shape[1] > 1 else part[:, 0] for name, part in zip(SUMMED, parts, strict=True)}
+    return _of_sums(sums, as_published=protocol == "published")["codebleu"]
 
 
 @metric("codebleu", _combine, sums=RowSums(_terms, _primary))
@@ -241,9 +237,10 @@ def _without_leading_strings(code: bytes, root: Node) -> bytes:
 
 
 def _pooled(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, float]:
-    """CodeBLEU and its parts, on 0 to 100, from the sums of the rows' counts."""
+    """CodeBLEU and its parts, on 0 to 100, from the sums of the rows' counts; no data flow where there is none."""
     added = _row_sums(columns, as_published=as_published)
-    return _of_sums({name: each.sum(axis=0) for name, each in added.items()}, as_published=as_published)
+    found = _of_sums({name: each.sum(axis=0)[None] for name, each in added.items()}, as_published=as_published)
+    return {name: float(value[0]) for name, value in found.items() if not np.isnan(value[0])}
 
 
 def _row_sums(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, NDArray[Any]]:
@@ -254,34 +251,37 @@ def _row_sums(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dic
     return {**added, "rows": np.ones(len(columns["words"]), dtype=np.int64)}
 
 
-def _of_sums(sums: Mapping[str, Any], *, as_published: bool) -> dict[str, float]:
+def _of_sums(sums: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, NDArray[np.float64]]:
+    """CodeBLEU and its parts, (selections,) each, from sums, (selections,) or (selections, 4); NaN for no flow."""
     orders = (sums["ngram_total"] > 0) | (sums["weighted_total"] > 0)  # an order that neither side has is left out
     precision = _mean_share(sums["ngram_match"], sums["ngram_total"], orders)
     recall = _mean_share(sums["weighted_match"], sums["weighted_total"], orders)
     if as_published:
-        recall *= _brevity(sums["words"], PUBLISHED_REFERENCE_WORDS * sums["rows"])
+        recall = recall * _brevity(sums["words"], PUBLISHED_REFERENCE_WORDS * sums["rows"])
+    flows = sums["flow_total"] > 0
+    flow = np.where(flows, sums["flow_match"] / np.where(flows, sums["flow_total"], 1), 0)
     parts = {
         "ngram": precision * _brevity(sums["words"], sums["reference_words"]),
         "weighted_ngram": recall,
-        "syntax": float(sums["syntax_match"] / sums["syntax_total"]),
+        "syntax": sums["syntax_match"] / sums["syntax_total"],
     }
-    if sums["flow_total"]:
-        parts["data_flow"] = float(sums["flow_match"] / sums["flow_total"])
-    codebleu = sum(parts.values()) / len(parts)
+    whole = sum(parts.values()) + flow
     if as_published:
-        parts.setdefault("data_flow", 0.0)
-        codebleu = (sum(parts.values()) + (parts["data_flow"] == 0)) / 4
-    return {name: 100 * float(value) for name, value in {"codebleu": codebleu, **parts}.items()}
+        codebleu = (whole + (flow == 0)) / 4
+    else:
+        codebleu = whole / (len(parts) + flows)
+        flow = np.where(flows, flow, np.nan)
+    return {name: 100 * value for name, value in {"codebleu": codebleu, **parts, "data_flow": flow}.items()}
 
 
-def _mean_share(match: NDArray[Any], total: NDArray[Any], orders: NDArray[Any]) -> float:
-    """Geometric mean of match / total over the orders, (4,) each; 0 where not even one word matches."""
-    if not match[0]:
-        return 0.0
+def _mean_share(match: NDArray[Any], total: NDArray[Any], orders: NDArray[Any]) -> NDArray[np.float64]:
+    """Geometric mean of match / total over the orders, (selections, 4) each; 0 where not even one word matches."""
     shares = np.where(match > 0, match, SMOOTHING) / np.where(total > 0, total, 1)
-    return float(np.exp(np.log(shares[orders]).mean()))
+    means = np.where(orders, np.log(shares), 0).sum(axis=1) / np.maximum(orders.sum(axis=1), 1)
+    return np.where(match[:, 0] > 0, np.exp(means), 0.0)
 
 
-def _brevity(words: float, reference_words: float) -> float:
+def _brevity(words: NDArray[Any], reference_words: NDArray[Any]) -> NDArray[np.float64]:
     """BLEU's penalty for being short (Papineni et al. 2002); 1 where the output has at least as many words."""
-    return float(np.exp(min(0.0, 1 - reference_words / words))) if words else 0.0
+    longer = np.minimum(0.0, 1 - reference_words / np.maximum(words, 1))
+    return np.where(words > 0, np.exp(longer), 0.0)
