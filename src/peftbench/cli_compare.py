@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # loaded when the command runs
     from peftbench.standings import Standings
     from peftbench.stats import Interval
 
-Folder = Annotated[Path, typer.Argument(metavar="[RUNS]", help="Folder of runs.")]
+Folder = Annotated[Path, typer.Argument(metavar="RUNS", help="Folder of runs.")]
 Model = Annotated[str | None, typer.Option(help="Which model, where the runs are of several.")]
 Protocol = Annotated[str | None, typer.Option(help="Which protocol, where the runs are of several.")]
 AllowMissing = Annotated[
@@ -114,7 +114,8 @@ def show_comparison(found: Comparison) -> None:
     if found.over_datasets is not None:
         over = f"p {_p(found.over_datasets)}"
     print(f"Over datasets like these (signed ranks): {over}.")
-    print(f"A single run of {found.first} scores above one of {found.second} with {found.improvement:.0%}.")
+    share = _percent(found.improvement)
+    print(f"Probability that a single run of {found.first} scores above one of {found.second}: {share}.")
     print(
         "Difference: first minus second; its interval resamples seeds and test rows, the same rows for both.\n"
         "ahead: share of the replicates in which the first leads. p: outputs swapped row by row, which is about\n"
@@ -173,7 +174,7 @@ def _difference_cells(name: str, each: Difference) -> list[str | None]:
         f"{each.second:.2f}",
         f"{each.difference.estimate:+.2f}",
         _ends(each.difference, signed=True),
-        None if each.ahead is None else f"{each.ahead:.1%}",
+        None if each.ahead is None else _percent(each.ahead),
         _p(each.p),
         None if each.holm is None else _p(each.holm),
         None if each.right is None else _p(each.right.p),
@@ -186,6 +187,10 @@ def _p(p: float) -> str:
     from peftbench.diagrams import p_text
 
     return p_text(p)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _ends(interval: Interval, *, signed: bool = False) -> str | None:

@@ -15,18 +15,22 @@ from tests.e2e.test_cli import call, refused
 from tests.synthetic import add_run
 
 SKILL = {"base": 0.5, "ia3": 0.7, "lora": 0.85, "ln_tuning": 0.72}
+DATASETS = ("rte", "cb", "svamp", "stsb", "conala")
 GOLD = {
-    "rte": lambda source: str(source.choice(["entailment", "not_entailment"])),
-    "cb": lambda source: str(source.choice(["entailment", "contradiction", "neutral"])),
     "svamp": lambda source: f"( {(n := int(source.integers(9)))} + 2 ) = {n + 2}",
     "stsb": lambda source: f"{source.integers(51) / 10:.1f}",
     "conala": lambda source: f"x = f({source.integers(9)})\nprint(x, {source.integers(9)})",
 }
 
 
+def gold_of(dataset, source):
+    return GOLD[dataset](source) if dataset in GOLD else str(source.choice(get_dataset(dataset).label_set))
+
+
 def add(folder, method, dataset, seed, skill, rows=60):
     """A run whose outputs are right with some skill, wrong by another row's answer or of no form otherwise."""
-    golds = [GOLD[dataset](source) for source in [np.random.default_rng(1)] for _ in range(rows)]
+    source = np.random.default_rng(1)
+    golds = [gold_of(dataset, source) for _ in range(rows)]
     source = np.random.default_rng([sum(map(ord, method)), sum(map(ord, dataset)), seed])
     texts = [gold if source.random() < skill else str(source.choice([*golds, "no answer"])) for gold in golds]
     scores = score_both(get_dataset(dataset), texts, [(gold,) for gold in golds])
@@ -46,7 +50,7 @@ def add(folder, method, dataset, seed, skill, rows=60):
     return run
 
 
-def fill(folder, datasets=tuple(GOLD), methods=tuple(SKILL), seeds=(1, 2, 3)):
+def fill(folder, datasets=DATASETS, methods=tuple(SKILL), seeds=(1, 2, 3)):
     for method in methods:
         for dataset in datasets:
             for seed in seeds[:1] if method == "base" else seeds:
@@ -92,7 +96,7 @@ def test_two_methods_are_compared_on_each_dataset_and_over_all(kept):
     # 2.80 standard errors, about half the width of the interval to 1.96 of them.
     assert overall["detectable"] == pytest.approx((high - low) / 2 / 1.96 * 2.8, rel=0.1)
     of = found["datasets"]
-    assert set(of) == set(GOLD)
+    assert set(of) == set(DATASETS)
     assert {name for name, each in of.items() if each["right"]} == {"rte", "cb", "svamp"}
     raised = scipy_stats.false_discovery_control  # a weaker correction is never above Holm's
     ps = [each["p"] for each in of.values()]
@@ -123,13 +127,7 @@ def test_the_table_says_what_its_columns_are(kept):
 
 
 def test_six_datasets_are_a_sample_of_datasets(runs):
-    labels = {name: get_dataset(name).label_set for name in ("wic", "boolq")}
-    for dataset in labels:
-        GOLD[dataset] = lambda source, of=labels[dataset]: str(source.choice(of))
-        for method in ("lora", "ia3"):
-            for seed in (1, 2, 3):
-                add(runs, method, dataset, seed, SKILL[method])
-        del GOLD[dataset]
+    fill(runs, datasets=("wic", "boolq"), methods=("lora", "ia3"))
     assert data("compare", "lora", "ia3", runs)["over_datasets"] == pytest.approx(2 / 2**7)
 
 
