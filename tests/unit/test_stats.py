@@ -9,6 +9,7 @@ from peftbench.leaderboard import cell_of
 from peftbench.stats import (
     Cell,
     Interval,
+    Sums,
     critical_difference,
     equal_spread,
     friedman,
@@ -196,8 +197,6 @@ def test_swaps_by_sums_are_those_of_the_same_rows():
 def test_sums_that_would_not_be_exact_stay_in_double_precision():
     heavy = Cell(({"x": np.full(4, 2.0**23)},), lambda columns: 0.0, sums=None)
     assert heavy.terms() is None
-    from peftbench.stats import Sums
-
     for value, kind in ((2.0**23, np.float64), (0.5, np.float64), (3.0, np.float32)):
         sums = Sums(lambda columns: columns["x"][:, None], lambda totals: totals[:, 0])
         assert Cell(({"x": np.full(4, value)},), lambda columns: 0.0, sums=sums).terms().dtype == kind
@@ -283,7 +282,7 @@ def test_a_method_that_leads_everywhere_by_any_amount():
 
 def test_bars_join_the_longest_runs_of_which_no_two_are_told_apart():
     source = np.random.default_rng(0)
-    scores = source.normal(size=(25, 6)) + [0, 0.5, 1, 1.5, 2, 2.5]
+    scores = source.normal(size=(25, 6)) + np.arange(6) / 2
     for procedure in ("nemenyi", "wilcoxon-holm"):
         found = rank_diagram("abcdef", scores, procedure=procedure)
         assert list(found.mean_ranks) == sorted(found.mean_ranks)
@@ -323,3 +322,14 @@ def test_the_vote_of_seeds_needs_more_than_half():
 
 def test_one_seed_has_no_interval_of_seeds():
     assert stratified_interval(interquartile_mean, [[1.0, 2.0, 3.0, 4.0]]) == Interval(2.5, None, None)
+
+
+def test_few_seeds_make_intervals_too_narrow_by_as_much_as_is_said():
+    source, held = np.random.default_rng(0), []
+    sums = Sums(lambda columns: columns["x"][:, None] * [1.0], lambda totals: totals[:, 0] / 50)
+    for _ in range(400):
+        rows = source.normal(size=50) * np.sqrt(0.2 * 50)
+        seeds = tuple({"x": rows + source.normal() * np.sqrt(0.8)} for _ in range(3))
+        found = mean_interval([Cell(seeds, lambda columns: columns["x"].mean(), (), sums)], replicates=200)
+        held.append(found.low <= 0 <= found.high)
+    assert np.mean(held) == pytest.approx(0.88, abs=0.05)

@@ -6,12 +6,15 @@ What scipy and scikit-learn have is computed here. The rest is in `tests/golden/
 
 import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 from sklearn.metrics import f1_score
 
+import peftbench
+from peftbench.costtable import read_costs
 from peftbench.datasets import get_dataset
 from peftbench.leaderboard import cell_of
 from peftbench.stats import (
@@ -28,6 +31,7 @@ from peftbench.stats import (
     performance_profile,
     permutation_test,
     probability_of_improvement,
+    rank_diagram,
     rank_intervals,
     rank_rows,
     signed_rank,
@@ -38,6 +42,7 @@ from peftbench.stats import (
 )
 from tests.conftest import REPOSITORY
 
+SOURCE = Path(peftbench.__file__).parent
 GOLDEN = json.loads((REPOSITORY / "tests" / "golden" / "statistics.json").read_text())
 SCORES, TABLE_6 = np.array(GOLDEN["scores"]), np.array(GOLDEN["table_6"])
 RUNS = {name: np.array(each) for name, each in GOLDEN["runs"].items()}
@@ -258,3 +263,23 @@ def test_every_pair_of_the_published_table_is_told_apart_as_published():
     # Demšar 2006, section 3.2.2: at 0.10 the first differs from the second and the fourth, no others.
     p = nemenyi(TABLE_6)
     assert {pair for pair in combinations(range(4), 2) if p[pair] < 0.1} == {(0, 1), (0, 3)}
+
+
+def test_what_the_documentation_says_of_the_papers_tables():
+    lines = [line.split(",") for line in (REPOSITORY / "docs" / "paper-scores.csv").read_text().splitlines()]
+    methods, scores = lines[0][1:], np.array([line[1:] for line in lines[1:]], dtype=float)
+    means = dict(zip(methods, scores.mean(axis=0), strict=True))
+    printed = read_costs(SOURCE / "costs" / "paper-means.csv").candidates
+    assert {each.method: each.performance for each in printed} == pytest.approx(
+        {name: mean for name, mean in means.items() if name != "base"}, abs=6e-4
+    )
+    found = rank_diagram(methods, scores)
+    assert found.methods[:5] == ("lora", "ln_tuning", "ia3", "base", "p_tuning")
+    assert [found.methods[first : last + 1] for first, last in found.groups] == [
+        ("base", "p_tuning"),
+        ("p_tuning", "prompt_tuning", "prefix_tuning"),
+    ]
+    nemenyi_groups = rank_diagram(methods, scores, procedure="nemenyi")
+    assert nemenyi_groups.critical == pytest.approx(1.73, abs=0.005)
+    assert nemenyi_groups.groups[:2] == ((0, 1), (1, 2))
+    assert (scores[:, methods.index("lora")] > scores[:, methods.index("ln_tuning")]).sum() == 24
