@@ -33,6 +33,8 @@ class Recorded:
     """Score of the base model on the same rows; None where it is not there."""
     missing: dict[str, tuple[str, ...]]
     """Method to the runs that are not there."""
+    caution: str
+    """What the intervals do not say."""
     note: str | None
     """What the missing runs mean for the comparison; None where the set is complete."""
 
@@ -91,6 +93,7 @@ def from_records(
         candidates=tuple(found),
         base_performance=float(np.mean([base[each].estimate() for each in datasets])) if base and whole else None,
         missing=shared.missing,
+        caution=shared.caution,
         note=shared.note,
     )
 

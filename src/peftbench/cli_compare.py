@@ -174,7 +174,7 @@ def _difference_cells(name: str, each: Difference) -> list[str | None]:
         f"{each.second:.2f}",
         f"{each.difference.estimate:+.2f}",
         _ends(each.difference, signed=True),
-        None if each.ahead is None else _percent(each.ahead),
+        None if each.ahead is None else _share(each.ahead),
         _p(each.p),
         None if each.holm is None else _p(each.holm),
         None if each.right is None else _p(each.right.p),
@@ -187,6 +187,11 @@ def _p(p: float) -> str:
     from peftbench.diagrams import p_text
 
     return p_text(p)
+
+
+def _share(share: float) -> str:
+    """A share of the replicates, of which none in a thousand is not never."""
+    return "over 99.9 %" if share > 0.9995 else "under 0.1 %" if share < 0.0005 else _percent(share)
 
 
 def _percent(share: float) -> str:

@@ -131,7 +131,7 @@ def compare_two(
         overall=difference(shared.datasets),
         over_datasets=over,
         improvement=_improvement(ours, theirs),
-        notes=shared.notes(),
+        notes=(*_uneven(ours, theirs), *shared.notes()),
     )
 
 
@@ -166,6 +166,12 @@ def _improvement(first: dict[str, Cell], second: dict[str, Cell]) -> float:
     # Datasets may have different numbers of seeds where runs are missing, so they are taken one by one.
     pairs = [(first[each].scores()[:, None], second[each].scores()[:, None]) for each in first]
     return float(np.mean([probability_of_improvement(*pair) for pair in pairs]))
+
+
+def _uneven(first: dict[str, Cell], second: dict[str, Cell]) -> list[str]:
+    if all(len(first[each].seeds) == len(second[each].seeds) for each in first):
+        return []
+    return ["The numbers of seeds differ, so that p is approximate: outputs of the fewer are taken several times."]
 
 
 def _facts(result: RunResult) -> str:

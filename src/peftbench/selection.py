@@ -34,16 +34,20 @@ class Shared:
         counts = self._seed_counts()
         return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
 
-    def notes(self) -> tuple[str, ...]:
-        """What intervals that resample so few seeds do not say, and what runs that are missing mean."""
+    @property
+    def caution(self) -> str:
+        """What intervals that resample so few seeds do not say."""
         several = [count for count in self._seed_counts() if count > 1]
-        said = "One seed each: nothing here says what another seed would give."
-        if several:
-            said = (
-                f"Resampling {several[0]} seeds finds {several[0] - 1}/{several[0]} of their variance, so that "
-                "intervals are somewhat too narrow where seeds matter."
-            )
-        return (said,) if self.note is None else (said, self.note)
+        if not several:
+            return "One seed each: nothing here says what another seed would give."
+        return (
+            f"Resampling {several[0]} seeds finds {several[0] - 1}/{several[0]} of their variance, so that "
+            "intervals are somewhat too narrow where seeds matter."
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """The caution, and what runs that are missing mean."""
+        return (self.caution,) if self.note is None else (self.caution, self.note)
 
     def _seed_counts(self) -> list[int]:
         return sorted({len(cell.seeds) for cells in self.cells for cell in cells.values()})

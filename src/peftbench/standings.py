@@ -22,6 +22,7 @@ from peftbench.stats import (
     interquartile_mean,
     interval_of,
     paired_draws,
+    performance_profile,
     rank_diagram,
     rank_intervals,
     rank_rows,
@@ -39,6 +40,8 @@ class Standing:
     """Mean over datasets of the mean over seeds; seeds and test rows are resampled."""
     rank: Interval
     """Mean rank over datasets, 1 is best; the estimate is that of the scores as they are."""
+    profile: dict[int, float]
+    """Share of the runs that score above 0, 10, ... 90."""
     middle: Interval | None
     """Interquartile mean over all runs, seeds resampled; None where datasets differ in their number of seeds."""
     seeds: dict[str, Spread | None]
@@ -104,6 +107,7 @@ def standings(
                     float(scores[:, place].mean()), None if stacked is None else stacked[:, :, place].mean(axis=1)
                 ),
                 rank=rank,
+                profile=_profile(list(runs[place].values())),
                 middle=_middle(list(runs[place].values()), replicates),
                 seeds={name: spread(each) if len(each) > 1 else None for name, each in runs[place].items()},
             )
@@ -125,6 +129,13 @@ def _middle(runs: Sequence[Reals], replicates: int) -> Interval | None:
     if len({len(each) for each in runs}) > 1:
         return None
     return stratified_interval(interquartile_mean, np.stack(runs, axis=1), replicates=replicates)
+
+
+def _profile(runs: Sequence[Reals]) -> dict[int, float]:
+    thresholds = range(0, 100, 10)
+    # Each dataset weighs the same, however many of its seeds are there.
+    shares = np.mean([performance_profile(each[:, None], list(thresholds)) for each in runs], axis=0)
+    return dict(zip(thresholds, shares.tolist(), strict=True))
 
 
 def _few_datasets(count: int, procedure: Procedure) -> list[str]:

@@ -122,7 +122,7 @@ def test_the_table_says_what_its_columns_are(kept):
     code, out, err = call("compare", "lora", "base", kept)
     assert code == 0, err
     for part in ("lora against base", "5 datasets, 1 to 3 seeds", "ahead", "McNemar", "detectable", "mean",
-                 "fewer than 6 datasets are too few", "2/3 of their variance"):  # fmt: skip
+                 "fewer than 6 datasets are too few", "2/3 of their variance", "p is approximate"):  # fmt: skip
         assert part in out, out
 
 
@@ -228,6 +228,9 @@ def test_methods_are_ranked(kept, tmp_path):
     assert "Fewer than 6 datasets" in found["notes"][0]
     spread = found["methods"][0]["seeds"]["rte"]
     assert spread["low"] < spread["deviation"] < spread["high"]
+    profile = list(found["methods"][0]["profile"].values())
+    assert profile == sorted(profile, reverse=True)
+    assert profile[0] == 1
     assert json.loads((tmp_path / "ranks.json").read_text())["methods"] == found["diagram"]["methods"]
     code, out, _ = call("ranks", kept, "--stability", "--procedure", "nemenyi")
     assert code == 0

@@ -239,9 +239,11 @@ TABLE = np.arange(12.0).reshape(4, 3)
         (lambda: spread([1.0, np.inf]), "scores hold inf"),
         (lambda: equal_spread([[1.0, 2.0]]), "at least two"),
         (lambda: equal_spread([[1.0, 2.0], [1.0]]), "two seeds each"),
+        (lambda: mean_interval([mean_cell([1.0, np.nan])]), r"scores of seeds hold nan at \(0,\)"),
+        (lambda: paired_draws([{"a": mean_cell([1.0, np.inf])}]), "scores of seeds hold inf"),
         (lambda: interval_of(1.0, None, confidence=95), "confidence is 95"),
     ],
-    ids=range(29),
+    ids=range(31),
 )
 def test_what_cannot_be_computed_is_refused_in_one_sentence(call, message):
     with pytest.raises(ValueError, match=message) as error:
@@ -263,6 +265,13 @@ def test_methods_that_are_equal_everywhere_differ_with_p_1():
     assert probability_of_improvement(TABLE, TABLE) == 0.5
     assert equal_spread([[1.0, 1.0], [2.0, 2.0]]) == 1
     assert smallest_difference(0.0) == 0
+
+
+def test_scores_that_differ_by_rounding_are_equal():
+    nearly = 80 + np.array([[0, 1e-14], [1e-14, 0], [2e-14, 0]])
+    assert friedman(nearly).mean_ranks == (1.5, 1.5)
+    assert signed_rank(nearly[:, 0] - nearly[:, 1]) == 1
+    assert probability_of_improvement(nearly[:, :1], nearly[:, 1:]) == 0.5
 
 
 # ------------------------------------------------------------------------------------------- what must hold

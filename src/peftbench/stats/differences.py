@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize
-from scipy import stats as distributions
+from scipy import special
 
 from peftbench.stats.arrays import Reals, finite, inside
 from peftbench.stats.intervals import Cell
@@ -67,7 +66,7 @@ def permutation_test(
     found = 0
     swappers = [_Swapper(*pair) for pair in pairs]
     source = np.random.default_rng(seed)
-    slack = 1e-12 * max(1.0, abs(observed))  # the same difference by another sum is as large
+    slack = 1e-9  # the same difference, added up in another order, is as large
     for swaps in _swaps(sum(counts), replicates, exact, source):
         places = np.cumsum([0, *counts])
         differences = [
@@ -152,7 +151,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> Discordance:
     if len(ours) != len(theirs):
         raise ValueError(f"the two methods have {len(ours)} and {len(theirs)} rows; give the same rows")
     only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    tail = distributions.binom.cdf(min(only_first, only_second), only_first + only_second, 0.5)
+    tail = special.bdtr(min(only_first, only_second), only_first + only_second, 0.5)
     return Discordance(only_first, only_second, min(1.0, 2 * float(tail)))
 
 
@@ -190,10 +189,12 @@ def smallest_difference(standard_error: float, *, alpha: float = 0.05, power: fl
         raise ValueError(f"the standard error is {standard_error!r}, expected a finite number of at least 0")
     if inside(power, "power") <= inside(alpha, "alpha"):
         raise ValueError(f"power is {power!r}, expected more than alpha, {alpha!r}")
-    needed = float(distributions.norm.isf(alpha / 2))
+    from scipy.optimize import brentq
+
+    needed = -float(special.ndtri(alpha / 2))
 
     def lacking(effect: float) -> float:
-        return float(distributions.norm.sf(needed - effect) + distributions.norm.cdf(-needed - effect)) - power
+        return float(special.ndtr(effect - needed) + special.ndtr(-needed - effect)) - power
 
-    ceiling = needed + float(distributions.norm.isf(1 - power)) + 10
-    return standard_error * float(optimize.brentq(lacking, 0, ceiling, xtol=1e-13, rtol=1e-13))
+    ceiling = needed + float(special.ndtri(power)) + 10
+    return standard_error * float(brentq(lacking, 0, ceiling, xtol=1e-13, rtol=1e-13))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftbench.stats.arrays import Reals, inside, single_where_exact
+from peftbench.stats.arrays import Reals, finite, inside, single_where_exact
 
 Columns = Mapping[str, NDArray[Any]]
 """What must be known of each row to score any selection of rows: arrays of shape (rows, ...)."""
@@ -67,8 +67,8 @@ class Cell:
         return len(next(iter(self.seeds[0].values())))
 
     def scores(self) -> Reals:
-        """Score of all rows for each seed, (seeds,)."""
-        return np.array([self.score(columns) for columns in self.seeds])
+        """Score of all rows for each seed, (seeds,); `ValueError` for one that is no finite number."""
+        return finite([self.score(columns) for columns in self.seeds], "scores of seeds", 1)
 
     def estimate(self) -> float:
         """Mean over seeds of the score of all rows."""
@@ -139,7 +139,8 @@ def paired_draws(
 
     `methods` has the cells of each method by dataset. In one replicate all methods see the same rows, which they
     share, and each its own draw of seeds, which it does not. None where no dataset has two rows. `advance` is told
-    of replicates as they are made. Raises `ValueError` where the methods differ in datasets or in the rows of one.
+    of replicates as they are made. Raises `ValueError` where the methods differ in datasets or in the rows of one,
+    and for a score that is no finite number.
     """
     datasets = list(methods[0]) if methods else []
     if not datasets or any(set(cells) != set(datasets) for cells in methods):
@@ -174,6 +175,7 @@ class _Scorer:
     """One cell, ready to score many draws."""
 
     def __init__(self, cell: Cell) -> None:
+        cell.scores()  # says so where a score does not exist
         self.cell = cell
         terms = cell.terms()
         # Seeds beside one another, so that all are one product: (rows, seeds * terms).

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 
-from peftbench.stats.arrays import Reals, finite
+from peftbench.stats.arrays import Reals, finite, without_noise
 from peftbench.stats.intervals import CONFIDENCE, REPLICATES, Interval, interval_of
 
 
@@ -39,7 +39,7 @@ def probability_of_improvement(first: ArrayLike, second: ArrayLike) -> float:
     ours, theirs = finite(first, "scores", 2), finite(second, "scores", 2)
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"scores are of {ours.shape[1]} and {theirs.shape[1]} datasets; give the same datasets")
-    pairs = np.sign(ours[:, None, :] - theirs[None, :, :])
+    pairs = np.sign(without_noise(ours[:, None, :] - theirs[None, :, :]))
     return float((pairs + 1).mean() / 2)
 
 

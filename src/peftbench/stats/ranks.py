@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
+from scipy import special
 
-from peftbench.stats.arrays import Reals, finite, inside, table_of
+from peftbench.stats.arrays import Reals, ascending_ranks, finite, inside, table_of, without_noise
 from peftbench.stats.differences import holm
 from peftbench.stats.intervals import CONFIDENCE, Interval, interval_of
 
@@ -55,8 +55,7 @@ class RankDiagram:
 
 def rank_rows(scores: ArrayLike) -> Reals:
     """Rank of each method on each dataset, the shape of `scores`; equal scores share the mean of their ranks."""
-    ranked: Reals = distributions.rankdata(-table_of(scores, least=1), axis=1)
-    return ranked
+    return ascending_ranks(-table_of(scores, least=1))
 
 
 def friedman(scores: ArrayLike) -> Friedman:
@@ -74,10 +73,10 @@ def friedman(scores: ArrayLike) -> Friedman:
     if spread == 0:
         return Friedman(tuple(mean.tolist()), 0.0, 1.0, 0.0, 1.0)
     chi_square = between / spread
-    p = float(distributions.chi2.sf(chi_square, methods - 1))
+    p = float(special.chdtrc(methods - 1, chi_square))
     left = datasets * (methods - 1) - chi_square
     f = (datasets - 1) * chi_square / left if left > 1e-9 else float("inf")
-    f_p = float(distributions.f.sf(f, methods - 1, (methods - 1) * (datasets - 1)))
+    f_p = float(special.fdtrc(methods - 1, (methods - 1) * (datasets - 1), f))
     return Friedman(tuple(mean.tolist()), chi_square, p, f, f_p)
 
 
@@ -85,7 +84,9 @@ def critical_difference(methods: int, datasets: int, *, alpha: float = 0.05) -> 
     """Mean ranks that differ by as much are told apart by Nemenyi's test (Demšar 2006, section 3.2.2)."""
     if methods < 2 or datasets < 2:
         raise ValueError(f"{methods} methods and {datasets} datasets were given; ranks need two of both at least")
-    q = float(distributions.studentized_range.isf(inside(alpha, "alpha"), methods, np.inf)) / np.sqrt(2)
+    from scipy.stats import studentized_range  # half a second, for those alone who need it
+
+    q = float(studentized_range.isf(inside(alpha, "alpha"), methods, np.inf)) / np.sqrt(2)
     return float(q * np.sqrt(methods * (methods + 1) / (6 * datasets)))
 
 
@@ -94,13 +95,15 @@ def nemenyi(scores: ArrayLike) -> Reals:
 
     Corrected for all pairs by its construction. Raises `ValueError` below two methods or two datasets.
     """
+    from scipy.stats import studentized_range
+
     ranks = rank_rows(table_of(scores, least=2))
     datasets, methods = ranks.shape
     mean = ranks.mean(axis=0)
     apart = np.abs(mean[:, None] - mean) / np.sqrt(methods * (methods + 1) / (12 * datasets))
     p = np.ones((methods, methods))
     places = np.triu_indices(methods, 1)
-    p[places] = distributions.studentized_range.sf(apart[places], methods, np.inf)
+    p[places] = studentized_range.sf(apart[places], methods, np.inf)
     found: Reals = np.minimum(p, p.T)
     return found
 
@@ -111,11 +114,9 @@ def signed_rank(differences: ArrayLike) -> float:
     Zeros are left out, equal sizes share the mean of their ranks, and p is exact, with ties too: the chance over
     all ways to give signs. Where all are zero it is 1.
     """
-    given = finite(differences, "differences", 1)
-    sizes = np.abs(given)
-    kept = sizes > 1e-12 * max(1.0, float(sizes.max()))
-    # Twice the ranks, which are whole even where two share one; rounding joins what differs by rounding alone.
-    doubled = np.rint(2 * distributions.rankdata(np.round(sizes[kept], 12))).astype(int)
+    given = without_noise(finite(differences, "differences", 1))
+    kept = given != 0
+    doubled = np.rint(2 * ascending_ranks(np.abs(given[kept]))).astype(int)  # whole even where two share one
     ways = np.ones(1)
     for rank in doubled:
         ways = (np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))) / 2
@@ -147,7 +148,7 @@ def rank_intervals(draws: ArrayLike, *, confidence: float = CONFIDENCE) -> list[
     `paired_draws`; the datasets stay as they are. The estimate is the mean rank over replicates.
     """
     given = finite(draws, "replicates", 3)
-    ranks = distributions.rankdata(-given, axis=2).mean(axis=1)
+    ranks = ascending_ranks(-given).mean(axis=1)
     return [interval_of(float(each.mean()), each, confidence=confidence) for each in ranks.T]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats as distributions
+from scipy import special
 
 from peftbench.stats.arrays import finite, inside
 from peftbench.stats.intervals import CONFIDENCE
@@ -41,7 +41,7 @@ def spread(scores: ArrayLike, *, confidence: float = CONFIDENCE) -> Spread:
         raise ValueError("there is one seed; a standard deviation over seeds needs at least two")
     tail, free = (1 - inside(confidence, "confidence")) / 2, len(given) - 1
     deviation = float(given.std(ddof=1))
-    low, high = (deviation * np.sqrt(free / distributions.chi2.ppf(share, free)) for share in (1 - tail, tail))
+    low, high = (deviation * np.sqrt(free / special.chdtri(free, above)) for above in (tail, 1 - tail))
     return Spread(
         seeds=len(given),
         mean=float(given.mean()),
@@ -73,4 +73,4 @@ def equal_spread(groups: Sequence[ArrayLike]) -> float:
         return 0.0
     free = len(every) - len(given)
     f = between / (len(given) - 1) / (within / free)
-    return float(distributions.f.sf(f, len(given) - 1, free))
+    return float(special.fdtrc(len(given) - 1, free, f))
