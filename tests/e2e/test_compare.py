@@ -9,10 +9,12 @@ from scipy import stats as scipy_stats
 
 from peftbench.datasets import get_dataset
 from peftbench.leaderboard import compare
+from peftbench.parts import settle
+from peftbench.predictions import Prediction, write_predictions
 from peftbench.scoring import as_record, score_both
-from peftbench.store import Prediction, stored_results, write_predictions
+from peftbench.store import stored_results
 from tests.e2e.test_cli import call, refused
-from tests.synthetic import add_run
+from tests.synthetic import add_run, edit
 
 SKILL = {"base": 0.5, "ia3": 0.7, "lora": 0.85, "ln_tuning": 0.72}
 DATASETS = ("rte", "cb", "svamp", "stsb", "conala")
@@ -40,13 +42,16 @@ def add(folder, method, dataset, seed, skill, rows=60):
     }
     run = add_run(folder, method, dataset, seed, evaluation=evaluation)
     [evaluated] = run.glob("eval-*")
-    write_predictions(
-        evaluated / "predictions.parquet",
+    file = evaluated / "predictions.parquet"
+    sha256 = write_predictions(
+        file,
         [
             Prediction(str(row), "0" * 64, text, (gold,), None, False, 3, False)
             for row, (text, gold) in enumerate(zip(texts, golds, strict=True))
         ],
     )
+    settle(file, sha256)
+    edit(file.with_name("result.json"), predictions_sha256=sha256)
     return run
 
 
@@ -180,6 +185,7 @@ def test_different_rows_are_refused_by_name(runs):
     for seed in (1, 2, 3):
         [file] = run_of(runs, "lora", "rte", seed).glob("eval-*/predictions.parquet")
         pq.write_table(pq.read_table(file).slice(1), file)
+        edit(file.with_name("result.json"), predictions_sha256=None)
     refused("lora and ia3 were evaluated on different test rows of rte", "compare", "lora", "ia3", runs)
 
 
@@ -204,9 +210,8 @@ def test_settings_are_told_apart(tmp_path):
         for seed in (1, 2):
             folder = tmp_path / f"aside{rank}{seed}"
             for file in (*folder.glob("*.json"), *folder.glob("eval-*/result.json")):
-                record = json.loads(file.read_text())
-                record["config"]["method"]["settings"] = {"rank": rank}
-                file.write_text(json.dumps(record))
+                config = json.loads(file.read_text())["config"]
+                edit(file, config=config | {"method": config["method"] | {"settings": {"rank": rank}}})
     refused(
         "several settings of lora: lora(rank=4), lora(rank=8); name one in full",
         "compare",
