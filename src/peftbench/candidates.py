@@ -1,21 +1,21 @@
 """Records to candidates of PSCP: performance with its replicates, parameters, FLOPs and memory of each method.
 
-What cannot be set side by side is refused: sets with missing runs, several models or protocols, evaluations on
-different rows, memory of several devices. Memory is the mean of the runs' maxima (section 4 of the paper).
+What cannot be set side by side is refused, memory of several devices too. Memory is the mean of the runs' maxima
+(section 4 of the paper).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from peftbench.efficiency.devices import Device
 from peftbench.efficiency.models import shipped_model
-from peftbench.errors import DataError, UnknownName
+from peftbench.errors import DataError
 from peftbench.leaderboard import Gathered, gather
 from peftbench.observer import Observer
 from peftbench.records import RunResult, TrainRecord
+from peftbench.selection import of_one, shared_by
 from peftbench.sensitivity import Candidate
 from peftbench.stats import paired_means
 
@@ -34,6 +34,8 @@ class Recorded:
     """Score of the base model on the same rows; None where it is not there."""
     missing: dict[str, tuple[str, ...]]
     """Method to the runs that are not there."""
+    caution: str
+    """What the intervals do not say."""
     note: str | None
     """What the missing runs mean for the comparison; None where the set is complete."""
 
@@ -55,22 +57,12 @@ def from_records(
     `DataError` or `UnknownName` for what cannot be compared.
     """
     kept = of_one(results, model, protocol)
+    if not any(each.train for each in kept):
+        raise DataError("the runs are of the base model alone, which has no PSCP; give those of a method too")
     gathered = gather(kept, protocol=kept[0].config.protocol)
     trained = [each for each in gathered if any(run.train for run in each.results)]
-    short = [each.method.partition("(")[0] for each in trained]
-    names = short if len(set(short)) == len(short) else [each.method for each in trained]
-    gaps = [f"{name} lacks {cell}" for name, each in zip(names, trained, strict=True) for cell in each.missing]
-    if gaps and not allow_missing:
-        raise DataError(
-            f"the set is not complete: {_listed(gaps)}; make these runs, or pass --allow-missing to compare on "
-            "the datasets that all methods have"
-        )
-    every = list(dict.fromkeys(dataset for each in gathered for dataset in each.cells))
-    datasets = [dataset for dataset in every if all(dataset in each.cells for each in trained)]
-    if not datasets:
-        raise DataError(f"no dataset was finished by all methods: {_listed(gaps)}; make these runs")
-    check_rows(dict(zip(names, trained, strict=True)), datasets)
-    cells = [{dataset: each.cells[dataset] for dataset in datasets} for each in trained]
+    shared = shared_by(trained, allow_missing=allow_missing)
+    names, datasets, cells = shared.names, shared.datasets, shared.cells
     records = {name: _records(each, datasets) for name, each in zip(names, trained, strict=True)}
     if device is None:
         measured, basis = _measured_memory(records)
@@ -93,84 +85,18 @@ def from_records(
                 draws=None if draws is None else draws[:, number],
             )
         )
-    counts = {len(cell.seeds) for of_method in cells for cell in of_method.values()}
-    seeds = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{counts.pop()}"
-    note = None
-    if gaps:
-        left = [dataset for dataset in every if dataset not in datasets]
-        note = f"* The set is not complete: {_listed(gaps)}." + (
-            f" Left out for all: {', '.join(left)}." if left else " Means are over the seeds that are there."
-        )
     base = next((each.cells for each in gathered if each not in trained), None)
     whole = base is not None and all(dataset in base for dataset in datasets)
     first = kept[0]
     model_name = records[names[0]][0].model.name
     return Recorded(
-        title=f"{model_name}, {first.config.protocol}; {len(datasets)} datasets, {seeds} seeds; {basis}",
+        title=f"{model_name}, {first.config.protocol}; {len(datasets)} datasets, {shared.seeds} seeds; {basis}",
         candidates=tuple(found),
         base_performance=float(np.mean([base[each].estimate() for each in datasets])) if base and whole else None,
-        missing={name: each.missing for name, each in zip(names, trained, strict=True)},
-        note=note,
+        missing=shared.missing,
+        caution=shared.caution,
+        note=shared.note,
     )
-
-
-def of_one(results: Sequence[RunResult], model: str | None, protocol: str | None) -> list[RunResult]:
-    """The results of one model under one protocol, each run once.
-
-    Raises `DataError` or `UnknownName` where there are several to choose from, where a run is there under several
-    settings, and where nothing but the base model was run.
-    """
-    if not results:
-        raise DataError("the folder holds no finished run; give one that does, such as runs")
-
-    def facts(result: RunResult) -> Any:
-        record = result.train or result.evaluation
-        assert record is not None
-        return record.model
-
-    names = list(dict.fromkeys(facts(each).name for each in results))
-    if model is not None and model not in names:
-        raise UnknownName("model", model, names, "of the runs that are there, ")
-    if model is None and len(names) > 1:
-        raise DataError(f"the runs are of several models, {', '.join(names)}; choose one with --model")
-    kept = [each for each in results if facts(each).name == (model or names[0])]
-    prints = {facts(each).fingerprint for each in kept}
-    if len(prints) > 1:
-        raise DataError(
-            f"{len(prints)} models are called {facts(kept[0]).name} ({', '.join(sorted(prints))}); keep the runs "
-            "of one of them in the folder"
-        )
-    rules = list(dict.fromkeys(each.config.protocol for each in kept))
-    if protocol is not None and protocol not in rules:
-        raise UnknownName("protocol", protocol, rules, "of the runs that are there, ")
-    if protocol is None and len(rules) > 1:
-        raise DataError(f"the runs are of several protocols, {', '.join(rules)}; choose one with --protocol")
-    kept = [each for each in kept if each.config.protocol == (protocol or rules[0])]
-    seen: dict[tuple[str, str, int], RunResult] = {}
-    for each in kept:
-        key = (str(each.config.method), each.config.dataset, each.config.seed)
-        other = seen.setdefault(key, each)
-        if other is not each:
-            where = other.folder if other.folder == each.folder else f"{other.folder} and {each.folder}"
-            raise DataError(
-                f"{key[0]} on {key[1]}, seed {key[2]}, is there more than once (under several settings, or as a "
-                f"copy), in {where}; "
-                "keep the one that is to be compared in the folder"
-            )
-    if not any(each.train for each in kept):
-        raise DataError("the runs are of the base model alone, which has no PSCP; give those of a method too")
-    return kept
-
-
-def check_rows(groups: Mapping[str, Gathered], datasets: Sequence[str]) -> None:
-    """Raise `DataError` unless the methods were evaluated on the same rows of each dataset, which all have."""
-    for dataset in datasets:
-        found = {each.cells[dataset].ids: name for name, each in groups.items()}
-        if len(found) > 1:
-            raise DataError(
-                f"{' and '.join(list(found.values())[:2])} were evaluated on different test rows of {dataset}; "
-                "evaluate them again on the same rows"
-            )
 
 
 def _records(group: Gathered, datasets: Sequence[str]) -> list[TrainRecord]:
@@ -220,8 +146,3 @@ def _predicted(runs: Sequence[TrainRecord], named: Device | None) -> tuple[float
         kernels="cpu" if named is not None and named.kind == "cpu" else "fused",
     )
     return found.extra_forward_flops, found.peak_train_memory_bytes or 0
-
-
-def _listed(gaps: Sequence[str], most: int = 20) -> str:
-    more = f" and {len(gaps) - most} more" if len(gaps) > most else ""
-    return "; ".join(gaps[:most]) + more

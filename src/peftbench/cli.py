@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peftbench.cli_compare import compare, ranks
 from peftbench.cli_cost import calibrate, plan, profile
 from peftbench.cli_grid import grid_app
 from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Track, TrainFile
@@ -204,7 +205,7 @@ def predict(
             print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
 
 
-for command in (recommend, results, profile, plan, calibrate, pscp):
+for command in (recommend, results, compare, ranks, profile, plan, calibrate, pscp):
     app.command()(command)
 
 

@@ -112,7 +112,7 @@ def predicted_costs(training: TrainingConfig) -> dict[str, Prediction]:
 def print_comparison(rows: Sequence[Row], output: Path) -> None:
     """The comparison as a table, and what has to be known to read it."""
     grid, training = demo_grid(), configs(output)[-1].training
-    costs = predicted_costs(training)
+    costs, seeds = predicted_costs(training), len(grid.seeds)
     columns = (
         "method",
         *grid.datasets,
@@ -131,9 +131,10 @@ def print_comparison(rows: Sequence[Row], output: Path) -> None:
         print(f"No mean where a run is missing or failed: {'; '.join(missing)}.")
     print(
         f"""
-{TINY} on generated rows, {len(grid.seeds)} seeds: what is true here need not be true of a model of another size.
+{TINY} on generated rows, {seeds} seeds: what is true here need not be true of a model of another size.
 Scores from 0 to 100: macro-F1 (sst2, boolq), accuracy (svamp), CodeBLEU (conala); their mean, with the interval
-of a bootstrap over seeds and test rows. Lenient: the same outputs, read with the least care for their form.
+of a bootstrap over test rows and seeds, of whose variance it finds {seeds - 1}/{seeds}.
+Lenient: the same outputs, read with the least care for their form.
 Memory: predicted, of a training step of one run with {training.batch_size} samples of {TOKENS} tokens.
 PSCP: the mean under soft penalties for trainable parameters, extra FLOPs and memory, each relative to the median
 of the methods.

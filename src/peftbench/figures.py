@@ -95,9 +95,9 @@ def _draw(file: Path, kind: str, maps: Sequence[SensitivityMap], title: str) -> 
             for place, panel in enumerate(row):
                 _panel(panel, each, place, colours)
             row[0].set_ylabel(_label(each, "memory"))
-        figure.suptitle(f"Which method has the highest PSCP?\n{_plain(title)}", fontsize=10)
+        figure.suptitle(f"Which method has the highest PSCP?\n{plain(title)}", fontsize=10)
         handles: list[Any] = [
-            Patch(facecolor=colour, label=_plain(methods[number]))
+            Patch(facecolor=colour, label=plain(methods[number]))
             for number, colour in colours.items()
             if colour != _OTHER
         ]
@@ -129,7 +129,7 @@ def _colours(maps: Sequence[SensitivityMap]) -> dict[int, str]:
     return {number: chosen.get(number, _OTHER) for number in won}
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text as it is, not as mathematics, and not hidden from the legend for how it begins."""
     printable = "".join(character if character.isprintable() else "?" for character in text)
     return f" {printable}".replace("$", r"\$") if printable.startswith("_") else printable.replace("$", r"\$")

@@ -3,11 +3,13 @@
 A mean is over the same datasets for every method, or there is none: a cell that is missing is named, not skipped.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
@@ -15,8 +17,8 @@ from peftbench.errors import DataError
 from peftbench.metrics import metrics, score_rows
 from peftbench.predictions import read_predictions
 from peftbench.records import RunResult
-from peftbench.schema import Protocol
-from peftbench.stats import REPLICATES, Cell, Columns, Interval, mean_interval
+from peftbench.schema import DatasetSpec, Protocol
+from peftbench.stats import REPLICATES, Cell, Interval, Sums, mean_interval
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,26 @@ def _cell(runs: Sequence[RunResult], protocol: Protocol) -> Cell:
             f"runs of {runs[0].config.method} were evaluated on different test rows of {dataset}; "
             "evaluate them again with the same settings"
         )
-    return Cell(tuple(seeds), _scorer(dataset, protocol), ids.pop())
+    return cell_of(seeds, under_protocol(get_dataset(dataset), protocol), protocol, ids.pop())
 
 
-def _scorer(dataset: str, protocol: Protocol) -> Callable[[Columns], float]:
-    spec = under_protocol(get_dataset(dataset), protocol)
-    combine = metrics.get(spec.metric).combine
-    return lambda columns: combine(columns, spec, protocol)["primary"]
+def cell_of(
+    seeds: Sequence[Mapping[str, NDArray[Any]]], spec: DatasetSpec, protocol: Protocol, ids: tuple[str, ...] = ()
+) -> Cell:
+    """The counts of the same rows for each seed with the way in which the dataset's metric scores them."""
+    metric = metrics.get(spec.metric)
+    sums, added = metric.sums, None
+    if sums is not None:
+        added = Sums(
+            lambda columns: sums.terms(columns, spec, protocol),
+            lambda totals: sums.primary(totals, spec, protocol),
+        )
+    return Cell(
+        tuple(seeds),
+        lambda columns: metric.combine(columns, spec, protocol)["primary"],
+        ids,
+        added,
+    )
 
 
 def _lenient(run: RunResult) -> float:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 from peftbench.answering import answer_of
-from peftbench.candidates import check_rows
 from peftbench.datasets.catalog import get_dataset
 from peftbench.efficiency.cost import Range
 from peftbench.efficiency.devices import CONTEXT_BYTES, Device, device_names, find_device
@@ -19,6 +18,7 @@ from peftbench.observer import Observer
 from peftbench.outlook import Outlook, Recommendation, Verdict, Within, decide
 from peftbench.planning import device_at_hand
 from peftbench.schema import Protocol
+from peftbench.selection import check_rows
 from peftbench.stats import REPLICATES, interval_of, paired_means
 from peftbench.store import stored_results
 from peftbench.workload import Asked, Workload, workload

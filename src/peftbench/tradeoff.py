@@ -130,7 +130,7 @@ def weigh(
     costs = cost_model(exponents, references, found.candidates)
     said = (
         f"FLOPs are predicted for {TOKENS} tokens. Intervals resample seeds and test rows, the same rows for all "
-        "methods; costs are taken as they are."
+        f"methods; costs are taken as they are. {found.caution}"
     )
     notes = (said,) if found.note is None else (said, found.note)
     return _weighed(found.title, found.candidates, costs, found.base_performance, found.missing, notes)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftbench.candidates import of_one
 from peftbench.config import Source, apply_settings, checked, read_yaml
 from peftbench.efficiency.models import shipped_model
 from peftbench.errors import ConfigError
@@ -18,6 +17,7 @@ from peftbench.grid import Cell, Grid, expand, shipped_grids
 from peftbench.methods.specs import methods
 from peftbench.records import ModelFacts, RunResult
 from peftbench.schema import Protocol
+from peftbench.selection import of_one
 
 SHARED = {
     "training": ("epochs", "batch_size", "validations", "max_tokens"),

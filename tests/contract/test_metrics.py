@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from peftbench.datasets import dataset_names, get_dataset
@@ -73,3 +74,37 @@ def test_every_dataset_names_a_metric_that_exists_and_has_what_it_needs():
         assert spec.metric in metrics
         assert spec.metric != "macro_f1" or len(spec.label_set) > 1
         assert spec.metric != "pearson" or spec.mean_train_label is not None
+
+
+@pytest.mark.parametrize("protocol", ["corrected", "published"])
+@pytest.mark.parametrize("name", [name for name in metrics.names() if metrics.get(name).sums])
+def test_sums_over_rows_give_the_score_of_the_rows(name: str, protocol: str):
+    metric, tried = metrics.get(name), 0
+    for case in cases(name):
+        facts = {key: tuple(value) if key == "labels" else value for key, value in case.get("facts", {}).items()}
+        spec, scored = dataset(name, **facts), score(name, case)
+        terms = metric.sums.terms(scored.columns, spec, protocol) if case["protocol"] == protocol else None
+        if terms is None:
+            continue
+        assert terms.shape[0] == scored.scored_rows
+        source = np.random.default_rng(0)
+        rows = source.integers(scored.scored_rows, size=(25, scored.scored_rows))
+        totals = np.stack([terms[drawn].sum(axis=0) for drawn in rows])
+        one_by_one = [
+            metric.combine({key: column[drawn] for key, column in scored.columns.items()}, spec, protocol)[
+                "primary"
+            ]
+            for drawn in rows
+        ]
+        assert metric.sums.primary(totals.astype(float), spec, protocol) == pytest.approx(one_by_one, abs=1e-9)
+        tried += 1
+    assert tried
+
+
+@pytest.mark.parametrize("name", [name for name in metrics.names() if metrics.get(name).right])
+def test_right_rows_are_those_that_count(name: str):
+    for case in cases(name):
+        if case["case"] in ("perfect", "garbage"):
+            right = metrics.get(name).right(score(name, case).columns)
+            assert right.dtype == bool
+            assert right.all() if case["case"] == "perfect" else not right.all()

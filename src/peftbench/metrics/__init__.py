@@ -4,6 +4,16 @@ A metric counts row by row and combines counts, so that a score can be computed 
 and from stored predictions alone. Intervals, ranks and records are made elsewhere.
 """
 
-from peftbench.metrics.scoring import Metric, Scores, means, metric, metrics, score_rows
+from peftbench.metrics.scoring import (
+    Metric,
+    RowSums,
+    Scores,
+    mean_sums,
+    means,
+    metric,
+    metrics,
+    rights,
+    score_rows,
+)
 
-__all__ = ["Metric", "Scores", "means", "metric", "metrics", "score_rows"]
+__all__ = ["Metric", "RowSums", "Scores", "mean_sums", "means", "metric", "metrics", "rights", "score_rows"]

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from peftbench.errors import DataError
 from peftbench.metrics.labels import only, plain, published_text, trim
-from peftbench.metrics.scoring import Counts, means, metric
+from peftbench.metrics.scoring import Counts, mean_sums, means, metric, rights
 from peftbench.schema import DatasetSpec, Protocol
 
 LONGEST_NUMBER, LONGEST_EXPRESSION, DEEPEST_NESTING = 100, 1000, 50
@@ -36,7 +36,7 @@ def number(text: str, ignore: str = "") -> Decimal | None:
 # --------------------------------------------------------------------------------------- overlap of words
 
 
-@metric("token_f1", means(primary="f1", exact_match="exact"))
+@metric("token_f1", means(primary="f1", exact_match="exact"), sums=mean_sums("f1"))
 def token_f1(prediction: str, references: tuple[str, ...], _spec: DatasetSpec, protocol: Protocol) -> Counts:
     """F1 of the words shared with the best gold answer; counts it and whether a gold answer is met exactly.
 
@@ -71,6 +71,8 @@ def _overlap(given: list[str], gold: list[str]) -> float:
     "last_number",
     means(primary="correct", last_number_anywhere="last_anywhere"),
     lenient="last_number_anywhere",
+    sums=mean_sums("correct"),
+    right=rights("correct"),
 )
 def last_number(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Accuracy of the number after the last `####`, which must be all that follows.
@@ -108,6 +110,8 @@ def _after_hashes(text: str, ignore: str) -> Decimal | None:
         self_consistency="consistent",
     ),
     lenient="equation_value",
+    sums=mean_sums("correct"),
+    right=rights("correct"),
 )
 def equation_answer(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Accuracy of the number after the last `=`, or of the bare number.

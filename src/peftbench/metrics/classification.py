@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from peftbench.errors import DataError
 from peftbench.metrics.labels import INVALID, find_label, gold_class, only, published_text, read_label
-from peftbench.metrics.scoring import Columns, Counts, metric
+from peftbench.metrics.scoring import Columns, Counts, RowSums, metric
 from peftbench.schema import DatasetSpec, Protocol
 
 PUBLISHED_CHARACTERS = 16
+CLASSES = ("gold_class", "predicted_class")
 
 Table = NDArray[np.int64]
 """Rows by gold class and predicted class, (classes, classes + 1); the last column holds the invalid outputs."""
@@ -33,7 +34,24 @@ def _combine(columns: Columns, spec: DatasetSpec, protocol: Protocol) -> dict[st
     return values
 
 
-@metric("macro_f1", _combine, lenient="lenient")
+def _terms(columns: Columns, spec: DatasetSpec, _protocol: Protocol) -> NDArray[np.float64]:
+    """Whether a row is a hit of each class, then how often each class is its gold or predicted one."""
+    gold, predicted = (columns[name][:, None] == np.arange(len(spec.label_set)) for name in CLASSES)
+    return np.concatenate([gold & predicted, gold.astype(float) + predicted], axis=1)
+
+
+def _primary(totals: NDArray[np.float64], spec: DatasetSpec, protocol: Protocol) -> NDArray[np.float64]:
+    classes = len(spec.label_set)
+    shares = _f1(totals[:, :classes], totals[:, classes:])
+    return np.nan_to_num(shares[:, 1]) if protocol == "published" and classes == 2 else np.nanmean(shares, axis=1)
+
+
+def _right(columns: Columns) -> NDArray[np.bool_]:
+    gold, predicted = (columns[name] for name in CLASSES)
+    return np.equal(gold, predicted)
+
+
+@metric("macro_f1", _combine, lenient="lenient", sums=RowSums(_terms, _primary), right=_right)
 def macro_f1(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Macro-F1 over the fixed label set; counts the gold class and the predicted one.
 
@@ -65,9 +83,12 @@ def _table(gold: NDArray[Any], predicted: NDArray[Any], classes: int) -> Table:
 
 def _f1_of_classes(table: Table) -> NDArray[np.float64]:
     """F1 of each class, (classes,), on 0 to 100; NaN for a class with neither gold nor prediction."""
-    sizes = table.sum(axis=1) + table.sum(axis=0)[:-1]
-    shares = np.full(len(sizes), np.nan)
-    np.divide(200 * table.diagonal(), sizes, out=shares, where=sizes > 0)
+    return _f1(table.diagonal(), table.sum(axis=1) + table.sum(axis=0)[:-1])
+
+
+def _f1(hits: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float64]:
+    shares = np.full(sizes.shape, np.nan)
+    np.divide(200 * hits, sizes, out=shares, where=sizes > 0)
     return shares
 
 

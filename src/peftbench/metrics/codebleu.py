@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from peftbench.errors import DataError
 from peftbench.metrics.dataflow import Flow, data_flow, is_silent
 from peftbench.metrics.labels import published_text, trim
-from peftbench.metrics.scoring import Columns, Counts, metric
+from peftbench.metrics.scoring import Columns, Counts, RowSums, metric
 from peftbench.schema import DatasetSpec, Protocol
 
 if TYPE_CHECKING:
@@ -33,6 +33,14 @@ OTHER_WORD_WEIGHT = 0.2
 SMOOTHING = 0.1
 """Stands in for the matches of an order that has none: method 1 of Chen and Cherry 2014, aclanthology W14-3346."""
 PUBLISHED_REFERENCE_WORDS = 2
+
+SUMMED = {
+    "words": 1,
+    "reference_words": 1,
+    **dict.fromkeys(("ngram_match", "ngram_total", "weighted_match", "weighted_total"), len(ORDERS)),
+    **dict.fromkeys(("syntax_match", "syntax_total", "flow_match", "flow_total", "rows"), 1),
+}
+"""Sums that CodeBLEU is computed from, and how many numbers each has."""
 
 _FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -50,7 +58,18 @@ def _combine(columns: Columns, _spec: DatasetSpec, protocol: Protocol) -> dict[s
     }
 
 
-@metric("codebleu", _combine)
+def _terms(columns: Columns, _spec: DatasetSpec, protocol: Protocol) -> NDArray[np.float64]:
+    added = _row_sums(columns, as_published=protocol == "published")
+    return np.concatenate([np.atleast_2d(added[name].T).T for name in SUMMED], axis=1).astype(float)
+
+
+def _primary(totals: NDArray[np.float64], _spec: DatasetSpec, protocol: Protocol) -> NDArray[np.float64]:
+    parts = np.split(totals, np.cumsum([*SUMMED.values()])[:-1], axis=1)
+    sums = {name: part if part.shape[1] > 1 else part[:, 0] for name, part in zip(SUMMED, parts, strict=True)}
+    return _of_sums(sums, as_published=protocol == "published")["codebleu"]
+
+
+@metric("codebleu", _combine, sums=RowSums(_terms, _primary))
 def python_codebleu(
     prediction: str, references: tuple[str, ...], _spec: DatasetSpec, protocol: Protocol
 ) -> Counts:
@@ -218,37 +237,51 @@ def _without_leading_strings(code: bytes, root: Node) -> bytes:
 
 
 def _pooled(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, float]:
-    """CodeBLEU and its parts, on 0 to 100, from the sums of the rows' counts."""
-    sums = {name: column.sum(axis=0) for name, column in columns.items()}
+    """CodeBLEU and its parts, on 0 to 100, from the sums of the rows' counts; no data flow where there is none."""
+    added = _row_sums(columns, as_published=as_published)
+    found = _of_sums({name: each.sum(axis=0)[None] for name, each in added.items()}, as_published=as_published)
+    return {name: float(value[0]) for name, value in found.items() if not np.isnan(value[0])}
+
+
+def _row_sums(columns: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, NDArray[Any]]:
+    """What each row adds to the sums in `SUMMED`, (rows,) or (rows, 4)."""
+    added = {name: columns[name] for name in SUMMED if name != "rows"}
     if as_published:
-        sums |= {name: np.maximum(columns[name], 1).sum(axis=0) for name in ("ngram_total", "weighted_total")}
+        added |= {name: np.maximum(columns[name], 1) for name in ("ngram_total", "weighted_total")}
+    return {**added, "rows": np.ones(len(columns["words"]), dtype=np.int64)}
+
+
+def _of_sums(sums: Mapping[str, NDArray[Any]], *, as_published: bool) -> dict[str, NDArray[np.float64]]:
+    """CodeBLEU and its parts, (selections,) each, from sums, (selections,) or (selections, 4); NaN for no flow."""
     orders = (sums["ngram_total"] > 0) | (sums["weighted_total"] > 0)  # an order that neither side has is left out
     precision = _mean_share(sums["ngram_match"], sums["ngram_total"], orders)
     recall = _mean_share(sums["weighted_match"], sums["weighted_total"], orders)
     if as_published:
-        recall *= _brevity(sums["words"], PUBLISHED_REFERENCE_WORDS * len(columns["words"]))
+        recall = recall * _brevity(sums["words"], PUBLISHED_REFERENCE_WORDS * sums["rows"])
+    flows = sums["flow_total"] > 0
+    flow = np.where(flows, sums["flow_match"] / np.where(flows, sums["flow_total"], 1), 0)
     parts = {
         "ngram": precision * _brevity(sums["words"], sums["reference_words"]),
         "weighted_ngram": recall,
-        "syntax": float(sums["syntax_match"] / sums["syntax_total"]),
+        "syntax": sums["syntax_match"] / sums["syntax_total"],
     }
-    if sums["flow_total"]:
-        parts["data_flow"] = float(sums["flow_match"] / sums["flow_total"])
-    codebleu = sum(parts.values()) / len(parts)
+    whole = sum(parts.values()) + flow
     if as_published:
-        parts.setdefault("data_flow", 0.0)
-        codebleu = (sum(parts.values()) + (parts["data_flow"] == 0)) / 4
-    return {name: 100 * float(value) for name, value in {"codebleu": codebleu, **parts}.items()}
+        codebleu = (whole + (flow == 0)) / 4
+    else:
+        codebleu = whole / (len(parts) + flows)
+        flow = np.where(flows, flow, np.nan)
+    return {name: 100 * value for name, value in {"codebleu": codebleu, **parts, "data_flow": flow}.items()}
 
 
-def _mean_share(match: NDArray[Any], total: NDArray[Any], orders: NDArray[Any]) -> float:
-    """Geometric mean of match / total over the orders, (4,) each; 0 where not even one word matches."""
-    if not match[0]:
-        return 0.0
+def _mean_share(match: NDArray[Any], total: NDArray[Any], orders: NDArray[Any]) -> NDArray[np.float64]:
+    """Geometric mean of match / total over the orders, (selections, 4) each; 0 where not even one word matches."""
     shares = np.where(match > 0, match, SMOOTHING) / np.where(total > 0, total, 1)
-    return float(np.exp(np.log(shares[orders]).mean()))
+    means = np.where(orders, np.log(shares), 0).sum(axis=1) / np.maximum(orders.sum(axis=1), 1)
+    return np.where(match[:, 0] > 0, np.exp(means), 0.0)
 
 
-def _brevity(words: float, reference_words: float) -> float:
+def _brevity(words: NDArray[Any], reference_words: NDArray[Any]) -> NDArray[np.float64]:
     """BLEU's penalty for being short (Papineni et al. 2002); 1 where the output has at least as many words."""
-    return float(np.exp(min(0.0, 1 - reference_words / words))) if words else 0.0
+    longer = np.minimum(0.0, 1 - reference_words / np.maximum(words, 1))
+    return np.where(words > 0, np.exp(longer), 0.0)

@@ -26,6 +26,20 @@ Columns = Mapping[str, NDArray[Any]]
 
 Count = Callable[[str, tuple[str, ...], DatasetSpec, Protocol], Counts]
 Combine = Callable[[Columns, DatasetSpec, Protocol], dict[str, float]]
+Right = Callable[[Columns], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """The primary score as a function of sums over rows, for scoring many selections of rows at once.
+
+    `terms(columns, spec, protocol)` is what each row adds, (rows, terms), or None where sums would lose what the
+    score needs. `primary(totals, spec, protocol)` turns sums, (selections, terms), into scores, (selections,), the
+    same that `combine` gives for those rows.
+    """
+
+    terms: Callable[[Columns, DatasetSpec, Protocol], NDArray[Any] | None]
+    primary: Callable[[NDArray[np.float64], DatasetSpec, Protocol], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +50,8 @@ class Metric:
     scores of the rows in the columns, on 0 to 100 (a correlation may be negative), `primary` first. A metric
     over labels counts `gold_class` and `predicted_class`, numbers in the label set, -1 for an invalid output.
     `version` rises when the same predictions get another score. `lenient` names the score that asks least of the
-    form of an output, so that format and skill can be told apart.
+    form of an output, so that format and skill can be told apart. `sums` makes resampling fast where the primary
+    score is a function of sums, and `right` says which rows are right, (rows,), where each is right or wrong.
     """
 
     name: str
@@ -44,6 +59,8 @@ class Metric:
     combine: Combine
     version: int = 1
     lenient: str = "primary"
+    sums: RowSums | None = None
+    right: Right | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +87,16 @@ class Scores:
 
 
 def metric(
-    name: str, combine: Combine, *, version: int = 1, lenient: str = "primary"
+    name: str,
+    combine: Combine,
+    *,
+    version: int = 1,
+    lenient: str = "primary",
+    sums: RowSums | None = None,
+    right: Right | None = None,
 ) -> Callable[[Count], Metric]:
-    """Turn the counting function below the decorator into a metric; `means` makes `combine` for most."""
-    return lambda count: Metric(name, count, combine, version, lenient)
+    """Turn the counting function below the decorator into a metric; `means` and `mean_sums` serve most."""
+    return lambda count: Metric(name, count, combine, version, lenient, sums, right)
 
 
 def means(**scores: str) -> Combine:
@@ -83,6 +106,23 @@ def means(**scores: str) -> Combine:
         return {score: 100 * float(columns[column].mean()) for score, column in scores.items()}
 
     return combine
+
+
+def mean_sums(column: str) -> RowSums:
+    """`sums` of a metric whose primary score is 100 times the mean of a column."""
+
+    def terms(columns: Columns, _spec: DatasetSpec, _protocol: Protocol) -> NDArray[Any]:
+        return np.stack([columns[column].astype(float), np.ones(len(columns[column]))], axis=1)
+
+    def primary(totals: NDArray[np.float64], _spec: DatasetSpec, _protocol: Protocol) -> NDArray[np.float64]:
+        return 100 * (totals[:, 0] / totals[:, 1])
+
+    return RowSums(terms, primary)
+
+
+def rights(column: str) -> Right:
+    """`right` of a metric that counts in a column whether a row is right."""
+    return lambda columns: columns[column].astype(bool)
 
 
 def _built_in() -> dict[str, Metric]:
