@@ -257,7 +257,7 @@ def test_a_slow_tracker_holds_nothing_up_and_what_is_dropped_is_counted(tmp_path
 
 
 def test_a_process_that_cannot_be_started_is_one_note(tmp_path, fakes, monkeypatch):
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    monkeypatch.setattr("peftbench.tracker_process.PYTHON", (str(tmp_path / "none"),))
     ear = Ear()
     make_run(tmp_path, ear, "wandb")
     [note] = ear.notes
