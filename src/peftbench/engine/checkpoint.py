@@ -51,8 +51,9 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
         try:
             _write(folder, step, contiguous, state)
         except FileNotFoundError:
-            # Another process that trains this run has tidied up: it is further on, or has finished.
-            if _newest_step(folder) >= step:
+            # Another process that trains this run has tidied up: it is further on, or has finished, and then many
+            # of them may tidy up again and again.
+            if _newest_step(folder) >= step or (folder.parent / "train.json").exists():
                 return
             if not left:
                 raise
