@@ -99,6 +99,21 @@ def write_tensors(draft: Path, tensors: Mapping[str, Any]) -> None:
     save_file(dict(tensors), draft, metadata={"format": "pt"})
 
 
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted; nothing where the folder has vanished, which `Path.glob` raises for."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """Every folder and file below a folder; what vanishes meanwhile is passed over."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(place) / name
+
+
 @contextmanager
 def system_errors() -> Iterator[None]:
     """Give the errors of safetensors about the disk as the `OSError` that they stand for."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peftbench.disk import below, entries
 from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.grid import Cell, finished, load_grid, shard
 from peftbench.gridstate import CellFailure, GridState, WorkerNote
@@ -261,13 +262,14 @@ def removable(prepared: Prepared) -> list[Removable]:
     """Checkpoints of finished runs, old drafts, notes and logs of workers that are gone; nothing else."""
     found: list[Removable] = []
     output = prepared.state.output
-    if not output.is_dir():
-        return []
-    for folder in sorted(output.rglob("checkpoint")):
-        if folder.is_dir() and (folder.parent / "train.json").is_file() and not _kept(folder.parent):
+    everything = sorted(below(output))
+    for folder in everything:
+        if folder.name == "checkpoint" and (folder.parent / "train.json").is_file() and not _kept(folder.parent):
             found.append(_removable(folder, "checkpoints of a finished training"))
     now = time.time()
-    for draft in sorted(each for pattern in (".*.draft", ".draft-*") for each in output.rglob(pattern)):
+    for draft in everything:
+        if not (draft.name.startswith(".") and (draft.suffix == ".draft" or draft.name.startswith(".draft-"))):
+            continue
         if not any(str(draft).startswith(each.path + "/") for each in found) and _age(draft, now) > DRAFT_SECONDS:
             found.append(_removable(draft, "a draft whose writer is gone"))
     # Whether a worker of another machine lives cannot be seen from here, only that it is silent.
@@ -277,7 +279,7 @@ def removable(prepared: Prepared) -> list[Removable]:
         if note.state != "gone" and not (note.state == "silent" and now - note.at > DRAFT_SECONDS)
     }
     for name in ("workers", "logs"):
-        for file in sorted((prepared.state.folder / name).glob("*")):
+        for file in entries(prepared.state.folder / name):
             if file.stem not in working and _age(file, now) > DRAFT_SECONDS:
                 found.append(_removable(file, "left by a worker that is gone"))
     return found
@@ -308,8 +310,8 @@ def _kept(run: Path) -> bool:
 
 
 def _removable(path: Path, why: str) -> Removable:
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return Removable(path=str(path), why=why, size_bytes=sum(_size(each) for each in files))
+    size = sum(_size(each) for each in (path, *below(path)) if each.is_file())
+    return Removable(path=str(path), why=why, size_bytes=size)
 
 
 def _size(path: Path) -> int:

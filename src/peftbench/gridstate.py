@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from peftbench.cellwork import Reason
-from peftbench.disk import explained, write_text
+from peftbench.disk import entries, explained, write_text
 from peftbench.errors import DataError
 from peftbench.schema import Frozen
 
@@ -109,7 +109,7 @@ class GridState:
     def failures(self) -> dict[str, CellFailure]:
         """Cell to its newest failure; files that cannot be read are passed over."""
         found: dict[str, CellFailure] = {}
-        for file in sorted((self.folder / "failures").glob("*.json"), key=_changed):
+        for file in sorted(_notes(self.folder / "failures"), key=_changed):
             try:
                 failure = _read(CellFailure, file)
             except DataError:
@@ -120,7 +120,9 @@ class GridState:
 
     def forgive(self, cell: str) -> None:
         """Forget the failures of a cell, so that it is tried again."""
-        for file in (self.folder / "failures").glob(f"{cell}-*.json"):
+        for file in _notes(self.folder / "failures"):
+            if not file.name.startswith(f"{cell}-"):
+                continue
             with explained(file):
                 file.unlink(missing_ok=True)
 
@@ -141,7 +143,7 @@ class GridState:
     def workers(self) -> list[WorkerNote]:
         """What all workers were doing last."""
         found = []
-        for file in sorted((self.folder / "workers").glob("*.json")):
+        for file in _notes(self.folder / "workers"):
             try:
                 note = _read(WorkerNote, file)
             except DataError:
@@ -165,6 +167,10 @@ class GridState:
         """Take back that it should stop."""
         with explained(self.folder):
             (self.folder / "stop").unlink(missing_ok=True)
+
+
+def _notes(folder: Path) -> list[Path]:
+    return [file for file in entries(folder) if file.suffix == ".json" and not file.name.startswith(".")]
 
 
 def _read(model: type[M], file: Path) -> M | None:

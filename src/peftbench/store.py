@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from peftbench.disk import create_text, explained, write_draft, write_tensors, write_text
+from peftbench.disk import below, create_text, explained, write_draft, write_tensors, write_text
 from peftbench.errors import Busy, DataError
 from peftbench.finished import checked, read_config, read_record, seal
 from peftbench.parts import prepare
@@ -103,11 +103,7 @@ class RunFolder:
         """Replace the training curve by these points."""
         lines = "".join(point.model_dump_json() + "\n" for point in points)
         with explained(self.path):
-            try:
-                write_text(self.path / "curve.jsonl", lines)
-            except FileNotFoundError:
-                if not (self.path / "train.json").exists():  # or else who has finished this run has tidied up
-                    raise
+            write_text(self.path / "curve.jsonl", lines)
 
     def add_to_curve(self, point: CurvePoint) -> None:
         """Put a point on the curve of a training that goes on, behind the points of earlier steps.
@@ -208,7 +204,7 @@ def stored_results(folder: Path, problems: list[str] | None = None) -> list[RunR
     if not folder.is_dir():
         raise DataError(f"{str(folder)!r} is not a folder; give one that holds runs, such as runs")
     results = []
-    for described in sorted(_described_below(folder)):
+    for described in sorted(each for each in below(folder) if each.name == "config.json"):
         try:
             results += _results_of(described)
         except DataError as error:
@@ -216,16 +212,6 @@ def stored_results(folder: Path, problems: list[str] | None = None) -> list[RunR
                 raise
             problems.append(str(error))
     return results
-
-
-def _described_below(folder: Path) -> Iterator[Path]:
-    """Files that may describe a run; folders that vanish meanwhile are passed over."""
-    for place, folders, files in os.walk(folder):
-        folders[:] = [
-            name for name in folders if not name.startswith(".") and name not in ("adapter", "checkpoint")
-        ]
-        if "config.json" in files:
-            yield Path(place) / "config.json"
 
 
 def _results_of(described: Path) -> list[RunResult]:

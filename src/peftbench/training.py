@@ -22,7 +22,7 @@ from peftbench.engine.runs import Outcome, TrainingRun
 from peftbench.engine.step import may_share
 from peftbench.engine.tokens import Encoded
 from peftbench.engine.train import train
-from peftbench.errors import DataError, DiskError
+from peftbench.errors import DataError
 from peftbench.finished import complete, tidy, write_record
 from peftbench.methods import build_adapter
 from peftbench.observer import Part
@@ -173,15 +173,7 @@ def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[P
         left = [each for each in group if each.plan.folder.path not in records]
         if left:
             stop = held.enter_context(asked_to_stop())
-            try:
-                records |= _train_alone(left, stop, force=force, debug=debug)
-            except (FileNotFoundError, DiskError):
-                # Another process has finished these runs meanwhile and tidied up under our hands.
-                stands = {each.plan.folder.path: _finished(each.plan) for each in left}
-                found = {path: record for path, record in stands.items() if record is not None}
-                if len(found) < len(left):
-                    raise
-                records |= found
+            records |= _train_alone(left, stop, force=force, debug=debug)
     return records
 
 

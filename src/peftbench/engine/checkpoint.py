@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from peftbench.disk import sync, system_errors
+from peftbench.disk import entries, sync, system_errors
 
 _TENSORS, _STATE, _MANIFEST = "state.safetensors", "state.json", "MANIFEST.json"
 _NAME = re.compile(r"(?:step|\.draft)-(\d{9})(-.*)?")
@@ -44,21 +44,17 @@ class Checkpoint:
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write the checkpoint of `step` and drop all but the newest `KEPT`.
 
+    Where the folder is taken away again and again, other processes have finished this run: nothing is kept then.
     Raises `OSError` if the disk is full or read-only; the checkpoints before stay as they were.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    for left in reversed(range(_TRIES)):
-        try:
+    for _ in range(_TRIES):
+        # Another process that trains this run has tidied up; amid `mkdir` that looks like a file in its place.
+        with suppress(FileNotFoundError, FileExistsError):
             _write(folder, step, contiguous, state)
-        except FileNotFoundError:
-            # Another process that trains this run has tidied up: it is further on, or has finished, and then many
-            # of them may tidy up again and again.
-            if _newest_step(folder) >= step or (folder.parent / "train.json").exists():
-                return
-            if not left:
-                raise
-        else:
             break
+        if _newest_step(folder) >= step:
+            return
     _tidy(folder)
 
 
@@ -113,14 +109,14 @@ def _tidy(folder: Path) -> None:
         # In one step, so that nobody takes a half deleted one for a damaged one.
         with suppress(OSError):  # untidy, and nothing else
             each.rename(folder / f".gone-{secrets.token_hex(8)}")
-    for each in folder.glob(".gone-*"):
-        shutil.rmtree(each, ignore_errors=True)
+    for each in entries(folder):
+        if each.name.startswith(".gone-"):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _folders(folder: Path, kind: str = "step") -> list[Path]:
     """Checkpoints, or drafts of them, the newest first."""
-    found = [each for each in folder.glob(f"{kind}-*") if _NAME.fullmatch(each.name)]
-    return sorted(found, key=lambda each: each.name, reverse=True)
+    return [each for each in entries(folder) if each.name.startswith(kind) and _NAME.fullmatch(each.name)][::-1]
 
 
 def _step(folder: Path) -> int:
