@@ -150,17 +150,12 @@ class Costs:
             name.endswith("dropout") and value for name, value in settings.items()
         )
 
-    def at(self, tokens: float, batch: int | None = None) -> tuple[Prediction, StepCost | None]:
+    def at(self, tokens: float) -> tuple[Prediction, StepCost | None]:
         """The prediction at the next length below, and the cost on the device in between lengths."""
-        batch = batch or self.batch
-        low = max((each for each in LENGTHS if each <= tokens), default=LENGTHS[0])
-        high = min((each for each in LENGTHS if each >= tokens), default=LENGTHS[-1])
-        near, cost = self._predicted(low, batch)
-        if high == low or cost is None:
-            return near, cost
-        far = self._predicted(high, batch)[1]
-        assert far is not None
-        return near, cost.toward(far, (tokens - low) / (high - low))
+        low, high, share = _between(tokens)
+        near, cost = self._predicted(low, self.batch)
+        far = self._predicted(high, self.batch)[1]
+        return near, None if cost is None or far is None else cost.toward(far, share)
 
     def memory(self, tokens: int) -> tuple[int, bool | None, bool]:
         """Peak of a training step in bytes, whether it fits, and whether only in several passes."""
@@ -196,13 +191,12 @@ class Costs:
         return self.device.memory_bytes - CONTEXT_BYTES
 
     def _peak(self, tokens: int, batch: int, *, again: bool = False) -> int:
-        low = max((each for each in LENGTHS if each <= tokens), default=LENGTHS[0])
-        high = min((each for each in LENGTHS if each >= tokens), default=LENGTHS[-1])
+        low, high, share = _between(tokens)
         below, above = (self._predicted(length, batch, again=again)[0] for length in (low, high))
         near, far = below.peak_train_memory_bytes, above.peak_train_memory_bytes
         if near is None or far is None:  # the base model, which is only loaded
             return below.base_params * _BYTES[below.dtype]
-        return near if high == low else round(near + (far - near) * (tokens - low) / (high - low))
+        return round(near + (far - near) * share)
 
     def _predicted(self, tokens: int, batch: int, *, again: bool = False) -> tuple[Prediction, StepCost | None]:
         key = (tokens, batch, again or self.config.engine.gradient_checkpointing)
@@ -235,6 +229,16 @@ class Costs:
 
 
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def _between(tokens: float) -> tuple[int, int, float]:
+    """The predicted lengths around a length, and how far it is from the lower to the higher, 0 to 1.
+
+    Beyond the longest it is that one.
+    """
+    low = max((each for each in LENGTHS if each <= tokens), default=LENGTHS[0])
+    high = min((each for each in LENGTHS if each >= tokens), default=LENGTHS[-1])
+    return low, high, 0.0 if high == low else (min(tokens, high) - low) / (high - low)
 
 
 def _only_on_hub(model: str, revision: str | None) -> bool:

@@ -14,9 +14,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from pydantic import Field
+
 from peftbench.cellwork import Reason
 from peftbench.disk import entries, explained, write_text
 from peftbench.errors import DataError
+from peftbench.provenance import utc_now
 from peftbench.schema import Frozen
 
 M = TypeVar("M", bound=Frozen)
@@ -44,7 +47,7 @@ class CellFailure(Frozen):
     attempts: int
     """How often it was tried in a row."""
     worker: str
-    at: str
+    at: str = Field(default_factory=utc_now)
     """UTC, ISO 8601."""
 
 
@@ -157,7 +160,7 @@ class GridState:
     def ask_to_stop(self) -> None:
         """Ask all who work on this grid to stop cleanly."""
         with explained(self.folder):
-            write_text(self.folder / "stop", time.strftime("%Y-%m-%dT%H:%M:%SZ\n", time.gmtime()))
+            write_text(self.folder / "stop", utc_now() + "\n")
 
     def stop_asked(self) -> bool:
         """Whether that was asked since the folder was opened for work."""

@@ -21,6 +21,7 @@ from peftbench.console import bytes_text, print_table, seconds_text, shown
 from peftbench.gridrun import Clock, GridStatus, Prepared, Removable
 from peftbench.interpreter import PYTHON, module_path
 from peftbench.launch import Summary
+from peftbench.provenance import utc_now
 from peftbench.redaction import redacted
 
 SUMMARY_SECONDS = 30.0
@@ -95,8 +96,7 @@ class LineView(_Counting):
 
     def line(self, kind: str, **values: Any) -> None:
         """One line of standard output."""
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        print(redacted(json.dumps({"event": kind, "at": stamp, **values})), flush=True)
+        print(redacted(json.dumps({"event": kind, "at": utc_now(), **values})), flush=True)
 
 
 class TableView(_Counting):

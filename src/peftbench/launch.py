@@ -10,8 +10,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +105,28 @@ def launch(
     return _Pool(cells, state, options, tell, dict(models or {})).run()
 
 
+class StopSignals:
+    """Counts, in the block that it opens, how often the process was told to stop by Ctrl-C or SIGTERM.
+
+    SIGTERM counts once at most: a cluster may send it by the task and by the step, and only Ctrl-C is impatience.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, _: Any) -> None:
+        self.count = self.count + 1 if number == signal.SIGINT else max(self.count, 1)
+
+
 class _Pool:
     def __init__(
         self,
@@ -128,11 +150,12 @@ class _Pool:
         """Since when nothing new is begun."""
         self.asked_since: float | None = None
         """Since when trainings are to keep their last step and stop."""
-        self.signals = self.crashes = self.failed_starts = self.started = 0
+        self.signals = StopSignals()
+        self.crashes = self.failed_starts = self.started = 0
 
     def run(self) -> Summary:
         begun = self.ticked = time.monotonic()
-        with self._signals():
+        with self.signals:
             try:
                 while self._work_left():
                     self._tick(begun)
@@ -159,7 +182,7 @@ class _Pool:
 
     def _tick(self, begun: float) -> None:
         now = self._now()
-        if self.asked_since is None and (self.signals or self.senseless or self.state.stop_asked()):
+        if self.asked_since is None and (self.signals.count or self.senseless or self.state.stop_asked()):
             self.asked_since = now
             self._stop(now, WorkerProcess.ask_to_stop)
             self.tell("grid", Event(kind="note", message=STOPPING))
@@ -260,7 +283,6 @@ class _Pool:
                 message=message,
                 attempts=self.attempts.get(cell, 0) + 1,
                 worker=worker.name,
-                at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             )
         )
 
@@ -301,7 +323,7 @@ class _Pool:
         return max(self.options.patience_seconds, least)
 
     def _stop_takes_too_long(self, now: float) -> bool:
-        return self.asked_since is not None and (self.signals > 1 or now - self.asked_since > STOP_SECONDS)
+        return self.asked_since is not None and (self.signals.count > 1 or now - self.asked_since > STOP_SECONDS)
 
     def _died(self, slot: int, worker: WorkerProcess) -> None:
         self.selector.unregister(worker.stdout)
@@ -339,25 +361,12 @@ class _Pool:
 
     # ------------------------------------------------------------------------------------------------- ending
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def hear(number: int, _: Any) -> None:
-            # A cluster may send SIGTERM more than once, by the task and by the step; only Ctrl-C is impatience.
-            self.signals = self.signals + 1 if number == signal.SIGINT else max(self.signals, 1)
-
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def _end_all(self) -> None:
         for worker in self.workers.values():
             worker.close()
         for worker in self.workers.values():
             with suppress(subprocess.TimeoutExpired):
-                worker.process.wait(STOP_SECONDS if worker.batch and self.signals < 2 else 5)
+                worker.process.wait(STOP_SECONDS if worker.batch and self.signals.count < 2 else 5)
             worker.kill()
             worker.process.wait()
             self.state.leave(worker.name)

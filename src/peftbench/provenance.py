@@ -32,8 +32,13 @@ def provenance(device: str, threads: int) -> Provenance:
         packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
         device=device,
         threads=threads,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        started_at=utc_now(),
     )
+
+
+def utc_now() -> str:
+    """The time in UTC to the second, ISO 8601, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def own_version() -> str:

@@ -20,7 +20,7 @@ from peftbench.errors import DataError, NotInstalled, PeftBenchError
 from peftbench.grid import Cell
 from peftbench.gridrun import Prepared, cores, run_grid
 from peftbench.gridstate import CellFailure
-from peftbench.launch import STOP_SECONDS, STOPPING, LaunchOptions, Summary, Tell, batches_of
+from peftbench.launch import STOP_SECONDS, STOPPING, LaunchOptions, StopSignals, Summary, Tell, batches_of
 from peftbench.schema import Frozen
 
 MOST_IN_FLIGHT = 256
@@ -131,7 +131,8 @@ class _Driver:
         self.task = ray.remote(do_task)
         self.ears = ray.remote(Ears).options(num_cpus=0).remote()
         self.gpus = ray.cluster_resources().get("GPU", 0)
-        self.crashes = self.refusals = self.signals = 0
+        self.signals = StopSignals()
+        self.crashes = self.refusals = 0
         self.stopping_since: float | None = None
         """Since when nothing new is sent."""
         self.asked_since: float | None = None
@@ -141,7 +142,7 @@ class _Driver:
 
     def run(self) -> Summary:
         begun = time.monotonic()
-        with self._signals():
+        with self.signals:
             while self.flying or (self.queue and self.stopping_since is None):
                 self._tick(begun)
         self._hear()
@@ -162,7 +163,7 @@ class _Driver:
     def _tick(self, begun: float) -> None:
         now = time.monotonic()
         most = self.options.max_seconds
-        asked = self.signals > 0 or self.senseless is not None or self.prepared.state.stop_asked()
+        asked = self.signals.count > 0 or self.senseless is not None or self.prepared.state.stop_asked()
         if self.stopping_since is None and (asked or (most is not None and now - begun >= most)):
             self.stopping_since = now
         if self.asked_since is None and asked:
@@ -173,7 +174,9 @@ class _Driver:
         elif self.stopping_since is None:
             while self.queue and len(self.flying) < self.most:
                 self._send(self.queue.popleft(), begun)
-        elif self.asked_since is not None and (self.signals > 1 or now - self.asked_since > STOP_SECONDS + 10):
+        elif self.asked_since is not None and (
+            self.signals.count > 1 or now - self.asked_since > STOP_SECONDS + 10
+        ):
             for ref in self.flying:
                 self.ray.cancel(ref, force=True)
             self.flying.clear()
@@ -273,23 +276,10 @@ class _Driver:
                 message=f"its task in Ray ended: {message}",
                 attempts=batch.attempts,
                 worker="ray",
-                at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             )
             self.prepared.state.fail(failure)
             told = Event(kind="ended", cell=cell.id, status="failed", reason="crashed", message=failure.message)
             self._ended("ray", told)
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        def hear(number: int, _: Any) -> None:
-            self.signals = self.signals + 1 if number == signal.SIGINT else max(self.signals, 1)
-
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from peftbench.identity import content_id
 from peftbench.methods.specs import methods
 from peftbench.observer import Observer
 from peftbench.predictions import Prediction, write_predictions
+from peftbench.provenance import utc_now
 from peftbench.records import (
     EvalRecord,
     ModelFacts,
@@ -193,5 +194,5 @@ def _provenance() -> Provenance:
         packages={},
         device="none",
         threads=1,
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        started_at=utc_now(),
     )

@@ -49,18 +49,18 @@ def run_sql(table: "pa.Table", text: str) -> "pa.Table":
         database.register(TABLE, table)  # a view: there is no table that a statement could change
         database.execute("SET lock_configuration = true")
         # DuckDB does not hear Ctrl-C while it computes, so that it computes beside the thread that does.
-        answer = worker.submit(_answer, database, text)
         try:
-            return answer.result(MOST_SECONDS)
+            return worker.submit(_answer, database, text).result(MOST_SECONDS)
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             told = " ".join(part for line in str(error).splitlines()[:2] for part in line.split())
             raise ConfigError(f"--sql cannot be answered: {told}") from error
         except TimeoutError:
             raise ConfigError(f"--sql takes more than {MOST_SECONDS:.0f} seconds; ask for less") from None
         finally:
-            while not answer.done():  # it may not have begun to compute yet
+            end = worker.submit(int)  # its turn comes when nothing computes, wherever Ctrl-C came in between
+            while not end.done():  # the answer may not have begun to compute yet
                 database.interrupt()
-                wait([answer], 0.05)
+                wait([end], 0.05)
 
 
 def _answer(database: "DuckDBPyConnection", text: str) -> "pa.Table":

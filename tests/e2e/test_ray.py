@@ -10,9 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.predictions import read_predictions
-from tests.e2e.test_cli import put_model_and_rows, refused
-from tests.e2e.test_grid_run import all_are_right, cells, children, events, gone, grid, place, status, until  # noqa: F401
+from tests.e2e.grids import (  # noqa: F401
+    all_are_right,
+    assert_same_as_here,
+    cells,
+    children,
+    events,
+    gone,
+    grid,
+    place,
+    put_real_grid,
+    status,
+    until,
+)
+from tests.e2e.test_cli import refused
 
 pytest.importorskip("ray", reason="ray is not installed: pip install peftbench[ray]")
 
@@ -117,21 +128,7 @@ def test_what_cannot_be_is_one_sentence(place, monkeypatch):  # noqa: F811
 
 
 def test_a_real_grid_gives_what_it_gives_here(cluster, tmp_path):
-    put_model_and_rows(tmp_path)
-    file = tmp_path / "grid.yaml"
-    file.write_text(
-        f"name: real\nmodels: [{tmp_path / 'model'}]\nmethods: [{{name: lora, rank: 2}}]\n"
-        f"datasets: [rte]\nseeds: [1, 2]\nrun:\n  data: {{directory: {tmp_path / 'data'}, allow_partial: true}}\n"
-        f"  training: {{epochs: 1, learning_rate: 1e-2, validations: 3}}\n  evaluation: {{max_new_tokens: 6}}\n"
-        f"  device: cpu\n  threads: 1\n  output: {tmp_path / 'there'}\n"
-    )
+    file = put_real_grid(tmp_path)
     assert "2 done, 0 failed" in finished(started(file, "--ray", cluster[0])).splitlines()[-1]
-    here = ("--set", f"run.output={tmp_path / 'here'}")
-    assert "2 done, 0 failed" in grid("run", "--workers", 1, *here, rehearse=False, file=file)
-    found = {
-        each.relative_to(tmp_path / "there"): each for each in (tmp_path / "there").rglob("predictions.parquet")
-    }
-    assert len(found) == 2
-    for part, each in found.items():
-        assert read_predictions(each, None) == read_predictions(tmp_path / "here" / part, None)
+    assert_same_as_here(file)
     assert json.loads((tmp_path / "there" / ".grid" / "grid.json").read_text())["name"] == "real"

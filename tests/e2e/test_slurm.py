@@ -8,9 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.predictions import read_predictions
-from tests.e2e.test_cli import call, put_model_and_rows, refused
-from tests.e2e.test_grid_run import all_are_right, events, gone, grid, place, status, until  # noqa: F401
+from tests.e2e.grids import (  # noqa: F401
+    all_are_right,
+    assert_same_as_here,
+    events,
+    gone,
+    grid,
+    place,
+    put_real_grid,
+    status,
+    until,
+)
+from tests.e2e.test_cli import call, refused
 from tests.slurm_machine import missing, one_machine, slurm, waiting_or_running
 
 pytest.importorskip("submitit", reason="submitit is not installed: pip install peftbench[slurm]")
@@ -188,22 +197,8 @@ def test_a_machine_without_slurm_says_so(place, monkeypatch):  # noqa: F811
 
 
 def test_a_real_grid_gives_what_it_gives_here(cluster, tmp_path):
-    put_model_and_rows(tmp_path)
-    file = tmp_path / "grid.yaml"
-    file.write_text(
-        f"name: real\nmodels: [{tmp_path / 'model'}]\nmethods: [{{name: lora, rank: 2}}]\n"
-        f"datasets: [rte]\nseeds: [1, 2]\nrun:\n  data: {{directory: {tmp_path / 'data'}, allow_partial: true}}\n"
-        f"  training: {{epochs: 1, learning_rate: 1e-2, validations: 3}}\n  evaluation: {{max_new_tokens: 6}}\n"
-        f"  device: cpu\n  threads: 1\n  output: {tmp_path / 'there'}\n"
-    )
+    file = put_real_grid(tmp_path)
     submit("tasks=1", rehearse=False, file=file)
-    here = ("--set", f"run.output={tmp_path / 'here'}")
-    grid("run", "--workers", 1, *here, rehearse=False, file=file)
     until(lambda: not waiting_or_running(), 120)
     assert json.loads(call("grid", "status", file, "--json")[1])["done"] == 2
-    found = {
-        each.relative_to(tmp_path / "there"): each for each in (tmp_path / "there").rglob("predictions.parquet")
-    }
-    assert len(found) == 2
-    for part, each in found.items():
-        assert read_predictions(each, None) == read_predictions(tmp_path / "here" / part, None)
+    assert_same_as_here(file)
