@@ -15,6 +15,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.slurm_machine import one_machine, waiting_or_running
 
 from bench.kills import children
 from peftbench.console import print_table
@@ -75,10 +78,18 @@ def under_fire(file: Path, output: Path) -> None:
             return
 
 
+def on_slurm(file: Path, output: Path) -> None:
+    """Run the grid through a SLURM of this machine, as the tests start one."""
+    with TemporaryDirectory() as folder, one_machine(Path(folder)):
+        in_peace(file, output, "--on", "slurm", "--set", "cluster.minutes=60")
+        while waiting_or_running():
+            time.sleep(1)
+
+
 WAYS = {
     "here": lambda file, output: in_peace(file, output, "--workers", "2"),
     "killed": under_fire,
-    "slurm": lambda file, output: in_peace(file, output, "--on", "slurm"),
+    "slurm": on_slurm,
     "ray": lambda file, output: in_peace(file, output, "--on", "ray"),
 }
 

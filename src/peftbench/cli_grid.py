@@ -22,8 +22,13 @@ Rehearse = Annotated[
 ]
 
 
+UNFINISHED = 3
+"""Status of a run that left cells without a failure: its hours were over, or another process has them."""
+
+
 @grid_app.command("run")
 def grid_run(
+    context: typer.Context,
     grid: GridFile,
     settings: Settings = None,
     data_dir: DataDir = None,
@@ -48,7 +53,10 @@ def grid_run(
         from peftbench.gridrun import local_options, prepare, where
         from peftbench.gridview import Planned, plan_arguments, print_submitted, print_summary, viewing
 
-        where(on, {"--workers": workers, "--devices": devices, "--max-hours": max_hours})
+        source = context.get_parameter_source("ray")
+        typed = source is not None and source.name == "COMMANDLINE"  # and does not only stand in the environment
+        given = {"--workers": workers, "--devices": devices, "--max-hours": max_hours}
+        where(on, {**given, "--ray": ray if typed else None})
         found = prepare(grid, settings or (), data_dir=data_dir, device=device, part=shard, rehearse=rehearse)
         options = local_options(
             found.cells,
@@ -65,9 +73,9 @@ def grid_run(
             print_submitted(submit(found, options).tasks, found)
             return
         heavy = found.pending and not rehearse
-        planned = Planned(plan_arguments(grid, settings or (), data_dir, shard) if heavy else None)
+        planned = Planned(plan_arguments(grid, settings or (), data_dir, device, shard) if heavy else None)
         try:
-            with viewing(found, len(options.devices or ()) or options.workers, planned) as view:
+            with viewing(found, planned) as view:
                 summary = _run(on, found, options, view, ray, workers)
         finally:
             planned.close()
@@ -76,6 +84,8 @@ def grid_run(
             raise SystemExit(130)
         if summary.failed or found.failures:
             raise SystemExit(1)
+        if summary.busy or summary.left:
+            raise SystemExit(UNFINISHED)
 
 
 def _run(
@@ -134,10 +144,14 @@ def grid_stop(
 ) -> None:
     """Ask all who work on a grid, here or elsewhere, to keep their last step and stop."""
     with reported():
+        from peftbench.errors import DataError
         from peftbench.gridrun import prepare
 
         found = prepare(grid, settings or (), rehearse=rehearse)
-        found.state.open(found.name)
+        if not found.state.is_there():
+            raise DataError(
+                f"{found.name} has not been run in {found.state.output}, so that there is nothing to stop"
+            )
         found.state.ask_to_stop()
         print("Asked to stop; `peftbench grid run` goes on.")
         if cancel:
@@ -159,8 +173,10 @@ def grid_gc(
     with reported():
         from peftbench.gridrun import prepare, removable, remove
         from peftbench.gridview import print_removable
+        from peftbench.slurm import over
 
-        found = removable(prepare(grid, settings or (), rehearse=rehearse))
+        prepared = prepare(grid, settings or (), rehearse=rehearse)
+        found = removable(prepared, over(prepared.state))
         if yes:
             remove(found)
         if as_json:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peftbench.cellwork import Event
 from peftbench.disk import below, entries
 from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.grid import Cell, finished, load_grid, shard
@@ -20,7 +21,7 @@ from peftbench.store import RunFolder, stored_results
 PLACES = {
     "here": ("--workers", "--devices", "--max-hours"),
     "slurm": (),
-    "ray": ("--workers", "--max-hours"),
+    "ray": ("--workers", "--max-hours", "--ray"),
 }
 """Where a grid runs, and which options of `grid run` mean something there."""
 DRAFT_SECONDS = 3600.0
@@ -115,7 +116,9 @@ def prepare(
     if rehearse:
         folder = folder.with_name(folder.name + "-rehearsal")
         cells = [Cell(cell.id, cell.config.model_copy(update={"output": str(folder)})) for cell in cells]
-    return look(grid.name, shard(cells, part), GridState(folder), grid.cluster)
+    state = GridState(folder)
+    state.check(grid.name)
+    return look(grid.name, shard(cells, part), state, grid.cluster)
 
 
 def look(name: str, cells: list[Cell], state: GridState, cluster: Cluster | None = None) -> Prepared:
@@ -258,8 +261,11 @@ def retry(prepared: Prepared, reason: str | None = None) -> list[CellFailure]:
     return chosen
 
 
-def removable(prepared: Prepared) -> list[Removable]:
-    """Checkpoints of finished runs, old drafts, notes and logs of workers that are gone; nothing else."""
+def removable(prepared: Prepared, jobs: Iterable[Path] = ()) -> list[Removable]:
+    """Checkpoints of finished runs, old drafts, notes and logs of workers that are gone; nothing else.
+
+    `jobs` are folders of jobs that have left the queue of a cluster, whose logs are old ones too.
+    """
     found: list[Removable] = []
     output = prepared.state.output
     everything = sorted(below(output))
@@ -282,7 +288,8 @@ def removable(prepared: Prepared) -> list[Removable]:
         for file in entries(prepared.state.folder / name):
             if file.stem not in working and _age(file, now) > DRAFT_SECONDS:
                 found.append(_removable(file, "left by a worker that is gone"))
-    return found
+    old = [folder for folder in jobs if _age(folder, now) > DRAFT_SECONDS]
+    return found + [_removable(folder, "jobs and logs of a cluster that are over") for folder in old]
 
 
 def remove(things: Iterable[Removable]) -> None:
@@ -346,26 +353,36 @@ Estimate = Callable[[], dict[str, float]]
 
 
 class Clock:
-    """Time left of a grid: as planned, corrected by what the cells so far took."""
+    """Time left of a grid: as planned, corrected by what the cells so far took, with the workers of the moment."""
 
-    def __init__(self, cells: Iterable[Cell], workers: int, planned: Estimate) -> None:
+    def __init__(self, cells: Iterable[Cell], planned: Estimate) -> None:
         self.left = {cell.id for cell in cells}
-        self.workers, self.planned = max(1, workers), planned
+        self.planned = planned
+        self.at_work: set[str] = set()
         self.taken: dict[str, float] = {}
 
-    def ended(self, cell: str, seconds: float | None) -> None:
-        """One cell ended."""
-        self.left.discard(cell)
-        if seconds is not None:
-            self.taken[cell] = seconds
+    def hear(self, worker: str, event: Event) -> None:
+        """What a worker said."""
+        if event.kind == "began":
+            self.at_work.add(worker)
+        elif event.kind == "idle":
+            self.at_work.discard(worker)
+        elif event.kind == "ended" and event.cell is not None:
+            self.left.discard(event.cell)
+            if event.seconds is not None:
+                self.taken[event.cell] = event.seconds
 
     def seconds_left(self) -> float | None:
-        """Wall time until all is done; None while nothing is known."""
+        """Wall time until all is done; None while nothing is known, or nobody is at work."""
+        if not self.left:
+            return 0.0
+        if not self.at_work:
+            return None
         planned = self.planned()
         both = [cell for cell in self.taken if cell in planned]
         if planned and all(cell in planned for cell in self.left):
             ratio = sum(self.taken[cell] for cell in both) / sum(planned[cell] for cell in both) if both else 1.0
-            return ratio * sum(planned[cell] for cell in self.left) / self.workers
+            return ratio * sum(planned[cell] for cell in self.left) / len(self.at_work)
         if not self.taken:
             return None
-        return sum(self.taken.values()) / len(self.taken) * len(self.left) / self.workers
+        return sum(self.taken.values()) / len(self.taken) * len(self.left) / len(self.at_work)

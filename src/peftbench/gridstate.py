@@ -82,8 +82,8 @@ class GridState:
         self.output = output
         self.folder = output / ".grid"
 
-    def open(self, name: str) -> None:
-        """Make the folder, or check that it is this grid's; raises `DataError` if it is another's or cannot be."""
+    def check(self, name: str) -> bool:
+        """Whether the folder is there, and raise `DataError` if it is another grid's or of a newer version."""
         known = _read(GridNote, self.folder / "grid.json")
         if known is not None and known.version > STATE_VERSION:
             raise DataError(
@@ -95,10 +95,15 @@ class GridState:
                 f"folder {self.output} holds the grid {known.name!r}, not {name!r}; choose another output by "
                 "--set run.output=<folder>, or give the grids one name if they are one"
             )
+        return known is not None
+
+    def open(self, name: str) -> None:
+        """Make the folder, or check that it is this grid's; raises `DataError` if it is not, or cannot be made."""
+        known = self.check(name)
         with explained(self.folder):
             for each in ("failures", "workers", "logs"):
                 (self.folder / each).mkdir(parents=True, exist_ok=True)
-            if known is None:
+            if not known:
                 write_text(self.folder / "grid.json", GridNote(name=name).model_dump_json() + "\n")
 
     # ---------------------------------------------------------------------------------------------- failures
@@ -154,6 +159,10 @@ class GridState:
             if note is not None:
                 found.append(note)
         return found
+
+    def is_there(self) -> bool:
+        """Whether the folder is still where it was made."""
+        return (self.folder / "grid.json").exists()
 
     # -------------------------------------------------------------------------------------------------- stop
 

@@ -36,9 +36,9 @@ class View(Protocol):
 
 
 @contextmanager
-def viewing(prepared: Prepared, workers: int, planned: "Planned") -> Iterator[View]:
+def viewing(prepared: Prepared, planned: "Planned") -> Iterator[View]:
     """A view for standard output as it is."""
-    clock = Clock(prepared.pending, workers, planned)
+    clock = Clock(prepared.pending, planned)
     labels = {cell.id: str(cell) for cell in prepared.cells}
     counts = {"done": len(prepared.done), "failed": len(prepared.failures), "busy": 0}
     if not sys.stdout.isatty():
@@ -56,12 +56,12 @@ class _Counting:
         self.clock, self.labels, self.counts = clock, labels, counts
         self.begun, self.ended = time.monotonic(), 0
 
-    def count(self, event: Event) -> None:
+    def count(self, worker: str, event: Event) -> None:
         """Count a cell that ended."""
+        self.clock.hear(worker, event)
         if event.kind == "ended" and event.cell is not None and event.status is not None:
             self.counts[event.status] += 1
             self.ended += 1
-            self.clock.ended(event.cell, event.seconds)
 
     def whole(self) -> dict[str, Any]:
         """Numbers of the grid."""
@@ -84,7 +84,7 @@ class LineView(_Counting):
 
     def tell(self, worker: str, event: Event) -> None:
         """Print what is worth a line."""
-        self.count(event)
+        self.count(worker, event)
         if event.kind in ("began", "ended", "note") or event.validation_loss is not None:
             told = event.model_dump(mode="json", exclude_none=True)
             kind = "validation" if event.kind == "progress" else told["kind"]
@@ -110,7 +110,7 @@ class TableView(_Counting):
 
     def tell(self, worker: str, event: Event) -> None:
         """Keep what is to be shown."""
-        self.count(event)
+        self.count(worker, event)
         if event.kind == "began" and event.cell:
             self.at_work.setdefault(worker, {})[event.cell] = event
         elif event.kind == "ended" and event.cell:
@@ -252,9 +252,13 @@ def print_removable(things: Iterable[Removable], *, removed: bool) -> None:
         print(f"{len(found)}, {size}; nothing was removed yet, --yes removes them.")
 
 
-def plan_arguments(file: Path, settings: Sequence[str], data_dir: Path | None, part: str | None) -> list[str]:
-    """Arguments of `peftbench plan` for the same grid."""
+def plan_arguments(
+    file: Path, settings: Sequence[str], data_dir: Path | None, device: str | None, part: str | None
+) -> list[str]:
+    """Arguments of `peftbench plan` for the same grid on the device at hand."""
     found = [str(file)]
+    if device is not None:
+        found += ["--set", f"run.device={device}"]
     for setting in settings:
         found += ["--set", setting]
     if data_dir is not None:

@@ -154,7 +154,7 @@ class _Pool:
         self.crashes = self.failed_starts = self.started = 0
 
     def run(self) -> Summary:
-        begun = self.ticked = time.monotonic()
+        begun = self.ticked = self.looked_at = time.monotonic()
         with self.signals:
             try:
                 while self._work_left():
@@ -193,6 +193,13 @@ class _Pool:
             self._assign()
         self._hear()
         self._watch()
+        if now - self.looked_at >= NOTE_SECONDS:
+            self.looked_at = now
+            if not self.state.is_there():
+                raise DataError(
+                    f"folder {self.state.output} was removed or is out of reach; the same command goes on with "
+                    "what is there then"
+                )
 
     def _now(self) -> float:
         """The time; what passed while this process itself stood still is not held against its workers."""

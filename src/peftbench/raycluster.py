@@ -60,7 +60,8 @@ def run_on_ray(
     prepared.state.open(prepared.name)
     prepared.state.go_on()
     with _connected(address) as ray:
-        return _Driver(ray, prepared, options, tell, workers or MOST_IN_FLIGHT).run()
+        most = workers or MOST_IN_FLIGHT
+        return _Driver(ray, prepared, options, tell, most, local=address is None).run()
 
 
 # -------------------------------------------------------------------------------------------- within the cluster
@@ -120,7 +121,10 @@ class _Batch:
 
 
 class _Driver:
-    def __init__(self, ray: Any, prepared: Prepared, options: LaunchOptions, tell: Tell, most: int) -> None:
+    def __init__(
+        self, ray: Any, prepared: Prepared, options: LaunchOptions, tell: Tell, most: int, *, local: bool
+    ) -> None:
+        self.local = local
         self.ray, self.prepared, self.options, self.tell, self.most = ray, prepared, options, tell, most
         cells = {cell.id: cell for cell in prepared.cells}
         batches = batches_of(prepared.pending, options.batch)
@@ -131,6 +135,8 @@ class _Driver:
         self.task = ray.remote(do_task)
         self.ears = ray.remote(Ears).options(num_cpus=0).remote()
         self.gpus = ray.cluster_resources().get("GPU", 0)
+        self.asked_for: set[tuple[tuple[str, float], ...]] = set()
+        """Resources that were compared with those of the nodes."""
         self.signals = StopSignals()
         self.crashes = self.refusals = 0
         self.stopping_since: float | None = None
@@ -199,14 +205,29 @@ class _Driver:
         left = None if budget is None else max(1.0, budget - (time.monotonic() - begun))
         options = self.options.model_copy(update={"workers": 1, "devices": None, "max_seconds": left})
         text = errand_of(self.prepared, batch.cells, options).model_dump_json()
+        cpus = max(1, resources.cpus // share) if resources.cpus else threads
+        self._compare(GPU=gpus, CPU=cpus, **memory)
         task = self.task.options(
             num_gpus=gpus,
-            num_cpus=max(1, resources.cpus // share) if resources.cpus else threads,
+            num_cpus=cpus,
             max_retries=0,  # a task that died is sent again below, where it is counted and told
             name=f"{self.prepared.name}: {batch.cells[0]}",
             **memory,
         )
         self.flying[task.remote(text, self.ears, batch.attempts > 0)] = batch
+
+    def _compare(self, **asked: float) -> None:
+        """Say once where no node has what a task asks for; a cluster may grow one, a local Ray does not."""
+        if (kind := tuple(asked.items())) in self.asked_for:
+            return
+        self.asked_for.add(kind)
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= amount for name, amount in kind) for node in nodes):
+            wanted = ", ".join(f"{amount:,} {name}" for name, amount in kind if amount)
+            told = f"no node of Ray has {wanted} for a task; ask for less under `cluster` in the grid"
+            if self.local:
+                self.senseless = told
+            self.tell("ray", Event(kind="note", message=f"{told}, or wait until one joins"))
 
     def _hear(self) -> None:
         try:

@@ -76,15 +76,20 @@ def submit(prepared: Prepared, options: LaunchOptions) -> Submitted:
 
 def queued(state: GridState) -> Submitted:
     """Tasks of a grid that wait or run; raises `DataError` if SLURM does not answer."""
-    known: dict[str, tuple[str, ...]] = {}
-    for file in sorted(_folder(state).glob("*/submitted.json")):
-        with explained(file):
-            known |= Submitted.model_validate_json(file.read_text(encoding="utf-8")).tasks
+    known = {task: cells for tasks in _submitted(state).values() for task, cells in tasks.items()}
     if not known:
         return Submitted(tasks={})
     said = _slurm("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i")
     there = set(said.split())
     return Submitted(tasks={task: cells for task, cells in known.items() if task in there})
+
+
+def over(state: GridState) -> list[Path]:
+    """Folders of job arrays that have left the queue; none where this machine cannot see the queue."""
+    if shutil.which("squeue") is None:
+        return []
+    there = queued(state).tasks
+    return [folder for folder, tasks in _submitted(state).items() if not there.keys() & tasks.keys()]
 
 
 def cancel_waiting(state: GridState) -> list[str]:
@@ -93,6 +98,21 @@ def cancel_waiting(state: GridState) -> list[str]:
     found = list(queued(state).tasks)
     if found:
         _slurm("scancel", "--state=PENDING", "--quiet", *found)
+    return found
+
+
+def _submitted(state: GridState) -> dict[Path, dict[str, tuple[str, ...]]]:
+    """Folder of each job array that was ever submitted, to its tasks."""
+    found = {}
+    for file in sorted(_folder(state).glob("*/submitted.json")):
+        try:
+            with explained(file):
+                found[file.parent] = Submitted.model_validate_json(file.read_text(encoding="utf-8")).tasks
+        except ValueError as error:
+            raise DataError(
+                f"{file} is damaged, so that nobody knows which cells are in the queue; look for them by squeue, "
+                f"and delete {file.parent} when its job is over"
+            ) from error
     return found
 
 
@@ -189,7 +209,7 @@ def run_task(file: str) -> None:
         left, failed = len(found.pending), 0
         if not heard:
             options = _workers(told, found.cells)
-            with viewing(found, len(options.devices or ()) or options.workers, Planned(None)) as view:
+            with viewing(found, Planned(None)) as view:
                 summary = run_grid(found, options, view.tell, goes_on=False)
             print_summary(summary, found)
             left, failed = summary.left, summary.failed

@@ -13,6 +13,11 @@ from pathlib import Path
 from peftbench.cellwork import Event, Job, Reason
 from peftbench.interpreter import PYTHON, module_path
 
+MOST_LOG_BYTES = 16 * 2**20
+"""A longer log is emptied before the next batch."""
+LAST_BYTES = 2**16
+"""How much of a log is read for the last words of its worker."""
+
 
 class WorkerProcess:
     """A process of `peftbench.worker` and the batch that it has."""
@@ -49,8 +54,15 @@ class WorkerProcess:
         """Why it was ended, if it was."""
         self._rest = b""
 
+    def _shorten_log(self) -> None:
+        """Empty a log that has grown long; its process, which has nothing to do now, goes on at its beginning."""
+        with suppress(OSError):
+            if self.log.stat().st_size > MOST_LOG_BYTES:
+                os.truncate(self.log, 0)
+
     def give(self, batch: Sequence[Job]) -> None:
         """Give it a batch; one that has died is found out when it is waited for."""
+        self._shorten_log()
         self.batch, self.open = list(batch), {job.cell for job in batch}
         self.heard_at, self.newest = time.monotonic(), None
         line = json.dumps([job.model_dump(mode="json") for job in batch]) + "\n"
@@ -93,7 +105,9 @@ class WorkerProcess:
     def last_words(self) -> str:
         """The last line of its log."""
         with suppress(OSError):
-            lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - LAST_BYTES))
+                lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
             return lines[-1][:500] if lines else ""
         return ""
 

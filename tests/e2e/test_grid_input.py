@@ -17,6 +17,25 @@ def test_two_grids_do_not_share_a_folder(place):
     )
 
 
+@pytest.mark.parametrize("command", ["status", "retry", "gc", "stop"])
+def test_nothing_is_done_to_the_folder_of_another_grid(place, command):
+    grid("run")
+    (place / "other.yaml").write_text(GRID.replace("name: drill", "name: other").replace(
+        "run: {", "run: {output: runs/drill, "))  # fmt: skip
+    refused("holds the grid 'drill', not 'other'", "grid", command, "other.yaml", "--rehearse")
+
+
+def test_a_grid_that_was_never_run_cannot_be_stopped(place):
+    refused(
+        "drill has not been run in runs/drill-rehearsal, so that there is nothing to stop",
+        "grid",
+        "stop",
+        "grid.yaml",
+        "--rehearse",
+    )
+    assert not (place / "runs").exists()
+
+
 def test_a_folder_of_a_newer_version_is_left_alone(place):
     grid("run")
     note = Path("runs/drill-rehearsal/.grid/grid.json")
@@ -46,6 +65,7 @@ def test_a_record_that_cannot_be_read_is_named_and_its_cell_done_again(place):
         (("--patience", "nan"), "--patience is nan"),
         (("--attempts", 0), "--attempts is 0"),
         (("--devices", ","), "--devices names none"),
+        (("--ray", "127.0.0.1:1"), "--ray means nothing on here"),
         (("--shard", "5/4"), "--shard is '5/4'"),
         (("--set", "overrides=[{seeds: 1, set: {output: elsewhere}}]"), "the cells go to 2 folders"),
         (("--set", "methods=[]"), "methods"),

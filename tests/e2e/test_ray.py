@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.grids import (  # noqa: F401
+from tests.e2e.grids import (
     all_are_right,
     assert_same_as_here,
     cells,
@@ -18,7 +18,6 @@ from tests.e2e.grids import (  # noqa: F401
     events,
     gone,
     grid,
-    place,
     put_real_grid,
     status,
     until,
@@ -78,7 +77,7 @@ def workers():
     return {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids}
 
 
-def test_processes_that_are_killed_cost_no_cell(place, cluster):  # noqa: F811
+def test_processes_that_are_killed_cost_no_cell(place, cluster):
     process = started("grid.yaml", "--rehearse", "--ray", cluster[0])
     found = until(lambda: len(pids := workers()) == 2 and pids, 60)
     (worker, _), (orphan, above) = found.items()
@@ -95,7 +94,20 @@ def test_processes_that_are_killed_cost_no_cell(place, cluster):  # noqa: F811
     assert gone([worker, orphan, above])
 
 
-def test_a_wish_to_stop_reaches_the_tasks(place, cluster):  # noqa: F811
+def test_tasks_that_no_node_has_room_for(place, cluster):
+    large = ("grid.yaml", "--rehearse", "--set", "cluster.cpus=4096")
+    waiting = started(*large, "--ray", cluster[0])
+    line = until(lambda: "no node" in (line := waiting.stdout.readline()) and line, 60)
+    assert "no node of Ray has 4,096 CPU for a task; ask for less under `cluster` in the grid, or wait" in line
+    waiting.send_signal(signal.SIGINT)
+    finished(waiting, 130)
+    local = started(*large)  # to which no node will come
+    _, err = local.communicate(timeout=120)
+    assert local.returncode == 2
+    assert err.startswith("peftbench: tasks cannot work on the cluster: no node of Ray has 4,096 CPU"), err
+
+
+def test_a_wish_to_stop_reaches_the_tasks(place, cluster):
     process = started("grid.yaml", "--rehearse", "--ray", cluster[0])
     until(lambda: status()["done"], 60)
     grid("stop")
@@ -104,7 +116,7 @@ def test_a_wish_to_stop_reaches_the_tasks(place, cluster):  # noqa: F811
     assert not workers()
 
 
-def test_a_local_ray_is_ended_by_ctrl_c_and_the_same_command_goes_on(place):  # noqa: F811
+def test_a_local_ray_is_ended_by_ctrl_c_and_the_same_command_goes_on(place):
     process = started("grid.yaml", "--rehearse", "--workers", 1)
     until(lambda: status()["done"], 90)
     below = descendants(process.pid)
@@ -119,7 +131,7 @@ def test_a_local_ray_is_ended_by_ctrl_c_and_the_same_command_goes_on(place):  # 
     all_are_right()
 
 
-def test_what_cannot_be_is_one_sentence(place, monkeypatch):  # noqa: F811
+def test_what_cannot_be_is_one_sentence(place, monkeypatch):
     command = ("grid", "run", "grid.yaml", "--rehearse", "--on")
     refused("unknown place 'rey'; did you mean 'ray'?", *command, "rey")
     refused("--devices means nothing on ray", *command, "ray", "--devices", "0")

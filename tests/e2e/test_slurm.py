@@ -4,17 +4,17 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.grids import (  # noqa: F401
+from tests.e2e.grids import (
     all_are_right,
     assert_same_as_here,
     events,
     gone,
     grid,
-    place,
     put_real_grid,
     status,
     until,
@@ -92,7 +92,7 @@ def all_done(cells=14):
     assert len(ended) == len(set(ended)) == cells, "each cell was done exactly once"
 
 
-def test_a_task_that_is_killed_and_one_that_is_queued_again_lose_nothing(place, slow, cluster):  # noqa: F811
+def test_a_task_that_is_killed_and_one_that_is_queued_again_lose_nothing(place, slow, cluster):
     out = submit("tasks=2")
     assert "14 cells in 2 tasks are in the queue" in out
     job = job_of(out)
@@ -114,7 +114,7 @@ def test_a_task_that_is_killed_and_one_that_is_queued_again_lose_nothing(place, 
     assert "Nothing to submit" in submit()
 
 
-def test_a_task_whose_time_is_nearly_over_keeps_its_work_and_queues_itself_again(place, cluster, monkeypatch):  # noqa: F811
+def test_a_task_whose_time_is_nearly_over_keeps_its_work_and_queues_itself_again(place, cluster, monkeypatch):
     # SLURM looks at its clock every half minute, so that the signal comes after 2 to 32 seconds.
     monkeypatch.setenv("PEFTBENCH_REHEARSAL_SECONDS", "3")
     job = job_of(submit("tasks=1", "minutes=1", "stop_seconds=58"))
@@ -131,7 +131,7 @@ def test_a_task_whose_time_is_nearly_over_keeps_its_work_and_queues_itself_again
     assert logs().count("queued again") == 1, "a wish to stop is not answered by another place in the queue"
 
 
-def test_a_task_that_is_preempted_is_queued_again_and_goes_on(place, slow, cluster):  # noqa: F811
+def test_a_task_that_is_preempted_is_queued_again_and_goes_on(place, slow, cluster):
     job = job_of(submit("tasks=1", "partition=low"))
     until(lambda: status()["done"], 60)
     slurm("sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1")
@@ -141,7 +141,7 @@ def test_a_task_that_is_preempted_is_queued_again_and_goes_on(place, slow, clust
     all_done()
 
 
-def test_a_wish_to_stop_reaches_tasks_that_run_and_takes_out_those_that_wait(place, slow, cluster):  # noqa: F811
+def test_a_wish_to_stop_reaches_tasks_that_run_and_takes_out_those_that_wait(place, slow, cluster):
     submit("tasks=3", "at_once=1")
     until(lambda: status()["done"], 60)
     assert "SLURM's queue had 3 tasks of it" in grid("stop", "--cancel")
@@ -154,7 +154,7 @@ def test_a_wish_to_stop_reaches_tasks_that_run_and_takes_out_those_that_wait(pla
     all_done()
 
 
-def test_what_a_task_gets_is_asked_for_by_model(place, cluster, monkeypatch):  # noqa: F811
+def test_what_a_task_gets_is_asked_for_by_model(place, cluster, monkeypatch):
     """Scripts of two arrays, which nothing here could run: the queue is never given them."""
     import peftbench.slurm as ours
 
@@ -175,6 +175,20 @@ def test_what_a_task_gets_is_asked_for_by_model(place, cluster, monkeypatch):  #
     assert script.index("module load cuda") < script.index("srun")
 
 
+def test_what_is_left_of_jobs_is_named_and_removed_when_they_are_over(place, cluster, monkeypatch):
+    monkeypatch.setenv("PEFTBENCH_REHEARSAL_SECONDS", "0.02")
+    submit()
+    until(lambda: not waiting_or_running(), 60)
+    [folder] = Path("runs/drill-rehearsal/.grid/slurm").iterdir()
+    assert str(folder) not in grid("gc")
+    os.utime(folder, (time.time() - 7200,) * 2)
+    assert f"{folder}  " in grid("gc", "--yes")
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "submitted.json").write_text("{")
+    refused(f"{folder / 'submitted.json'} is damaged", "grid", "stop", "grid.yaml", "--rehearse", "--cancel")
+
+
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
@@ -182,13 +196,13 @@ def test_what_a_task_gets_is_asked_for_by_model(place, cluster, monkeypatch):  #
         ("gpus=3", "SLURM refuses the job array: sbatch: error: "),
     ],
 )
-def test_what_slurm_refuses_is_one_sentence(place, cluster, setting, expected):  # noqa: F811
+def test_what_slurm_refuses_is_one_sentence(place, cluster, setting, expected):
     refused(expected, "grid", "run", "grid.yaml", "--rehearse", "--on", "slurm", "--set", f"cluster.{setting}")
     assert not waiting_or_running()
     assert not list(Path("runs").rglob("part-*.json"))
 
 
-def test_a_machine_without_slurm_says_so(place, monkeypatch):  # noqa: F811
+def test_a_machine_without_slurm_says_so(place, monkeypatch):
     command = ("grid", "run", "grid.yaml", "--rehearse", "--on", "slurm")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     refused("sbatch is not on the PATH", *command)
