@@ -94,9 +94,9 @@ WAYS = {
 }
 
 
-def predictions(file: Path, output: Path) -> dict[str, list[Prediction]]:
+def predictions(file: Path, output: Path, *settings: str) -> dict[str, list[Prediction]]:
     """Cell to what was stored of it."""
-    found = prepare(file, [f"run.output={output}"])
+    found = prepare(file, [f"run.output={output}", *settings])
     return {
         str(cell): read_predictions(
             Path(done.folder) / f"eval-{done.evaluation.eval_id}" / "predictions.parquet",

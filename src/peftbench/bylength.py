@@ -12,7 +12,7 @@ from peftbench.datasets.lengths import lengths_of
 from peftbench.efficiency.cost import Engine, Prediction, Range
 from peftbench.efficiency.devices import CONTEXT_BYTES, Device, RunCost, StepCost, roofline, run_cost
 from peftbench.efficiency.models import config_of, shipped_model
-from peftbench.efficiency.plan import ANSWERING_BATCH, predict
+from peftbench.efficiency.plan import predict
 from peftbench.engine.base import text_density
 from peftbench.engine.loading import in_cache, located
 from peftbench.errors import ConfigError, PeftBenchError
@@ -24,7 +24,7 @@ CHARACTERS_PER_TOKEN = 4.0
 """Of English text with a vocabulary of 30,000 and more, about."""
 HEADER_TOKENS = 24
 """What a chat template puts around a message, about."""
-LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+LENGTHS = tuple(2**power for power in range(4, 18))
 """Lengths at which costs are predicted; between them they are close to straight lines."""
 
 
@@ -93,7 +93,7 @@ def cost_of_run(
             together,
             steps=steps if trains else 0,
             validation_steps=training.validations * -(-held_out // batch) if trains else 0,
-            answer_batches=answers / ANSWERING_BATCH,
+            answer_batches=answers / config.evaluation.batch_size,
             answer_tokens=count,
         )
         for count in (min(most, lengths.answer), longest)

@@ -91,6 +91,8 @@ def plan(
             print_plan(found, whole, every_cell=cells)
         if found.count("impossible"):
             raise SystemExit(2)
+        if found.unreadable:
+            raise SystemExit(1)
 
 
 def calibrate(device: Device = None, as_json: AsJson = False) -> None:

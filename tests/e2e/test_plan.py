@@ -81,7 +81,7 @@ def test_what_is_done_is_not_planned_again(world, tmp_path):
     copy = tmp_path / "runs" / "model" / "ia3" / "rte" / "seed9-0"
     shutil.copytree(record.parents[1], copy)
     (copy / "train.json").write_text("{")
-    found = planned(tmp_path / "grid.yaml")
+    found = planned(tmp_path / "grid.yaml", status=1)
     assert found["totals"]["cells"]["done"] == 1
     [problem] = found["unreadable"]
     assert "train.json is not a record of this version" in problem
