@@ -134,6 +134,8 @@ def imported_costs(folder: Path, name: str, model: str | None = None) -> CostTab
     for each in found.results:
         if model in (None, each.model or "unknown") and each.method != BASE:
             groups.setdefault(each.experiment or f"{each.method} {each.settings or ''}".strip(), []).append(each)
+    if not groups:
+        raise DataError(f"import {name!r} holds the base model alone, which has no PSCP; name one with methods")
     candidates = [_imported(name, label, results) for label, results in groups.items()]
     datasets = {label: frozenset(each.original_dataset for each in results) for label, results in groups.items()}
     if len(set(datasets.values())) != 1:

@@ -81,9 +81,11 @@ def ask(
     Without `columns` all are given, or those of a table on a terminal if it is to be `brief`. Mistakes in names
     are found before a record is read; the errors are those of `results` and `run_sql`.
     """
-    from peftbench.importers.results import ImportedRow
+    kinds = KINDS
+    if imported:
+        from peftbench.importers.results import ImportedRow
 
-    kinds = kinds_of(ImportedRow) if imported else KINDS
+        kinds = kinds_of(ImportedRow)
     conditions = parse_where(where, kinds)
     check_columns(columns, "--columns: ", kinds)
     check_columns([name.removeprefix("-") for name in sort], "--sort: ", kinds)

@@ -37,9 +37,10 @@ def read(file: Path, name: str, problems: list[str]) -> list[ImportedResult]:
         )
     config = values.table("run_info", "peft_config")
     status = values.text("train_info", "status", needed=True)
-    last = (values.rows("train_info", "metrics", needed=True) or [None])[-1]
+    steps = values.rows("train_info", "metrics", needed=True)
+    last = steps[-1] if steps else None
     tested = Values(f"{name}, last of train_info.metrics", last if isinstance(last, dict) else {}, problems)
-    accuracy = tested.number(METRIC, needed=status == "success", least=0, most=1)
+    accuracy = tested.number(METRIC, needed=status == "success" and steps is not None, least=0, most=1)
     # The field was renamed when other accelerators than CUDA came.
     peaks = [values.whole("train_info", f"{kind}_memory_max") for kind in ("accelerator", "cuda")]
     versions = [values.text("meta_info", "package_info", f"peft-{part}") for part in ("version", "commit-hash")]
@@ -51,7 +52,7 @@ def read(file: Path, name: str, problems: list[str]) -> list[ImportedResult]:
         "Memory is what the allocator had reserved at most, evaluation included.",
     ]
     if status != "success":
-        reason = values.text("run_info", "error_msg", most=100_000) if _told(data) else None
+        reason = values.text("run_info", "error_msg", most=100_000)
         notes.insert(0, f"Status {status}{': ' + reason[:300] if reason else ''}.")
     facts: dict[str, Any] = {
         "source": "hf-method-comparison",
@@ -79,9 +80,3 @@ def read(file: Path, name: str, problems: list[str]) -> list[ImportedResult]:
         "notes": " ".join(notes),
     }
     return [] if problems else [ImportedResult(**facts)]
-
-
-def _told(data: dict[str, object]) -> bool:
-    """Whether the file says why a run failed; the field is empty where it did not."""
-    told = data.get("run_info")
-    return isinstance(told, dict) and bool(told.get("error_msg"))

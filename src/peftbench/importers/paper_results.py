@@ -8,7 +8,7 @@ from peftbench.datasets import get_dataset
 from peftbench.importers.printed import printed_table
 from peftbench.importers.results import ImportedResult
 
-_METRICS = {"macro_f1": "F1", "token_f1": "F1", "pearson": "Pearson", "python_codebleu": "CodeBLEU"}
+_METRICS = {"macro_f1": "F1", "token_f1": "F1", "pearson": "Pearson", "codebleu": "CodeBLEU"}
 
 
 def units(_path: Path, _problems: list[str]) -> Sequence[Path]:

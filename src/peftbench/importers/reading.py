@@ -26,7 +26,7 @@ DEEPEST = 40
 MOST_TEXT = 500
 """Longest name, in characters."""
 MOST_SAID = 20
-"""Most problems that are told of one file."""
+"""Most problems that are told of one import; half of them of the lines of one file."""
 _MOST_DIGITS = 18
 
 
@@ -168,10 +168,10 @@ def json_lines(
             yield place, json_object(line, place, nan=nan)
         except DataError as error:
             wrong += 1
-            if wrong <= MOST_SAID:
+            if wrong <= MOST_SAID // 2:
                 problems.append(str(error))
-    if wrong > MOST_SAID:
-        problems.append(f"{name}: {wrong - MOST_SAID:,} more lines are wrong")
+    if (more := wrong - MOST_SAID // 2) > 0:
+        problems.append(f"{name}: {more:,} more lines are wrong")
 
 
 def short(value: Any, *, quoted: bool = True) -> str:
@@ -191,10 +191,10 @@ class Values:
         self.place, self._table, self._problems = place, table, problems
 
     def text(self, *keys: str, needed: bool = False, most: int = MOST_TEXT) -> str | None:
-        """A text that is not empty."""
+        """A text; an empty one stands for what is not known."""
         expected = f"a text of 1 to {most:,} characters"
         value = self._found(keys, needed, expected)
-        found: str | None = self._of(value, keys, isinstance(value, str) and 0 < len(value) <= most, expected)
+        found: str | None = self._of(value, keys, isinstance(value, str) and len(value) <= most, expected)
         return found
 
     def number(self, *keys: str, needed: bool = False, least: float = -1e300, most: float = 1e300) -> float | None:
@@ -232,6 +232,7 @@ class Values:
         value: Any = self._table
         for key in keys:
             value = value.get(key) if isinstance(value, dict) else None
+        value = None if value == "" else value
         if value is None and needed:
             self.wrong(f"{'.'.join(keys)} is missing, expected {expected}")
         return value
