@@ -6,6 +6,7 @@ both rules. A missing row of the test set cannot be seen there, so the number of
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,25 +70,25 @@ def read(folder: Path, name: str, problems: list[str]) -> list[ImportedResult]:
     if settings is not None and len(settings) > MOST_SETTINGS:
         problems.append(f"{name}: adapter_config.json has more than {MOST_SETTINGS:,} characters of settings")
     notes = [f"See ERRATA.md, {_ERRATA[method]}."] if method in _ERRATA else []
-    scored = _scores(folder / SCORES, f"{name}/{SCORES}", problems)
+    told, predicted = (_bytes(folder / file, f"{name}/{file}") for file in (SCORES, PREDICTIONS))
+    scored = _scores(told or b"", f"{name}/{SCORES}", problems)
     metric = _primary(scored, dataset)
     value = scored.get(metric) if metric else None
-    if not (folder / SCORES).is_file():
+    if told is None:
         notes.append(f"There is no {SCORES}.")
     elif value is None:
         notes.append(f"{SCORES} is empty or has no number for the score.")
     elif abs(value) > 1:
         problems.append(f"{name}/{SCORES}: {metric} is {value!r}, expected a number up to 1")
         value = None
-    file = SCORES if (folder / SCORES).is_file() else PREDICTIONS
     seconds = _seconds(trained, f"{name}: training", problems) if trained else None
     seed = given.whole("seed")
     said = Values(f"{name}: adapter_config.json", adapter or {}, problems)
     peft = said.text("peft_version")
     facts: dict[str, Any] = {
         "source": "peft-factory",
-        "file": f"{name}/{file}",
-        "file_sha256": hashlib.sha256(content(folder / file, f"{name}/{file}", MOST_LINES_BYTES)).hexdigest(),
+        "file": f"{name}/{PREDICTIONS if told is None else SCORES}",
+        "file_sha256": hashlib.sha256((predicted if told is None else told) or b"").hexdigest(),
         "tool": "PEFT-Factory",
         "tool_version": f"peft {peft}" if peft else None,
         "experiment": name if len(name) <= 500 else name[-500:],
@@ -104,25 +105,25 @@ def read(folder: Path, name: str, problems: list[str]) -> list[ImportedResult]:
         "all_scores": json.dumps(scored, sort_keys=True) if scored else None,
         "train_seconds": seconds,
     }
-    predictions = folder / PREDICTIONS
-    if predictions.is_file():
-        facts |= _rescored(predictions, f"{name}/{PREDICTIONS}", facts["dataset"], notes, problems)
-    else:
+    if predicted is None:
         notes.append(f"There is no {PREDICTIONS}, so that nothing could be scored again.")
+    else:
+        facts |= _rescored(predicted, f"{name}/{PREDICTIONS}", facts["dataset"], notes, problems)
     return [] if problems else [ImportedResult(**facts, notes=" ".join(notes))]
 
 
-def _rescored(file: Path, name: str, dataset: str | None, notes: list[str], problems: list[str]) -> dict[str, Any]:
+def _bytes(file: Path, name: str) -> bytes | None:
+    """The content of a file of lines, None where there is none; raises `DataError` if it cannot be read."""
+    return content(file, name, MOST_LINES_BYTES) if file.is_file() else None
+
+
+def _rescored(raw: bytes, name: str, dataset: str | None, notes: list[str], problems: list[str]) -> dict[str, Any]:
     """What our metrics say of stored predictions."""
     outputs: list[str] = []
     golds: list[str] = []
-    for place, row in json_lines(file, name, problems):
-        for key, texts in (("predict", outputs), ("label", golds)):
-            if isinstance(row.get(key), str):
-                texts.append(row[key])
-            else:
-                problems.append(f"{place}: {key} is {short(row.get(key))}, expected a text")
-                texts.append("")
+    for row in json_lines(raw, name, _no_prediction, problems):
+        outputs.append(row["predict"])
+        golds.append(row["label"])
     if problems:
         return {}
     if not outputs:
@@ -146,8 +147,16 @@ def _rescored(file: Path, name: str, dataset: str | None, notes: list[str], prob
         "score_published": both["published"].values["primary"],
         "invalid_rate": found.invalid_rate,
         "scored_with": f"{found.metric} {found.metric_version}",
-        "predictions_sha256": hashlib.sha256(content(file, name, MOST_LINES_BYTES)).hexdigest(),
+        "predictions_sha256": hashlib.sha256(raw).hexdigest(),
     }
+
+
+def _no_prediction(row: dict[str, Any]) -> str | None:
+    """What is wrong with a line of predictions."""
+    for key in ("predict", "label"):
+        if not isinstance(row.get(key), str):
+            return f"{key} is {short(row.get(key))}, expected a text"
+    return None
 
 
 def _gold(spec: DatasetSpec, text: str) -> str:
@@ -156,20 +165,21 @@ def _gold(spec: DatasetSpec, text: str) -> str:
     return cased.get(text.strip().casefold(), text)
 
 
-def _scores(file: Path, name: str, problems: list[str]) -> dict[str, float | None]:
-    """Every number of the lines of scores; none of a file that is not there."""
-    if not file.is_file():
-        return {}
+def _scores(raw: bytes, name: str, problems: list[str]) -> dict[str, float | None]:
+    """Every number of the lines of scores; NaN, which a constant output gives, is None."""
     found: dict[str, float | None] = {}
-    for place, row in json_lines(file, name, problems, nan=True):
-        for key, value in row.items():
-            if value is None or (
-                isinstance(value, int | float) and not isinstance(value, bool) and len(key) <= 100
-            ):
-                found[key] = value
-            else:
-                problems.append(f"{place}: {short(key)} is {short(value)}, expected a number")
+    for row in json_lines(raw, name, _no_numbers, problems, nan=True):
+        found |= row
     return found
+
+
+def _no_numbers(row: dict[str, Any]) -> str | None:
+    """What is wrong with a line of scores."""
+    for key, value in row.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if len(key) > 100 or not (value is None or number):
+            return f"{short(key)} is {short(value)}, expected a number"
+    return None
 
 
 def _primary(scored: dict[str, float | None], dataset: str) -> str | None:
@@ -186,7 +196,8 @@ def _training(folder: Path, adapter: str | None) -> Path | None:
     names.append(folder.name.replace("eval_", "train_", 1))
     for name in names:
         found = folder.parent / name
-        if name not in ("", ".", "..") and found != folder and found.is_dir() and not found.is_symlink():
+        # os.path, because pathlib raises for a name that is too long.
+        if name not in ("", ".", "..") and found != folder and os.path.isdir(found) and not os.path.islink(found):  # noqa: PTH112, PTH114
             return found
     return None
 

@@ -8,6 +8,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def files_below(path: Path, wanted: Callable[[str], bool], problems: list[str]) 
     Links and what is no plain file are problems. Raises `DataError` if nothing is there, if nothing is wanted, and
     for a folder of too many files.
     """
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113  (pathlib raises for a name that is too long)
         return [path]
-    if not path.is_dir():
+    if not os.path.isdir(path):  # noqa: PTH112
         what = "is no file and no folder" if os.path.lexists(path) else "does not exist"
         raise DataError(f"{str(path)!r} {what}; give what is to be imported")
     found, seen = [], 0
@@ -154,18 +155,24 @@ def check_json(value: Any, name: str) -> None:
 
 
 def json_lines(
-    file: Path, name: str, problems: list[str], *, nan: bool = False
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each JSON object of a file of lines with its place, `FILE, line 3`; lines that are none are problems."""
+    raw: bytes, name: str, fault: Callable[[dict[str, Any]], str | None], problems: list[str], *, nan: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Each JSON object of a file of lines.
+
+    Lines that are none, and those in which `fault` finds one, are problems: `FILE, line 3: ...`.
+    """
     wrong = 0
-    for number, line in enumerate(content(file, name, MOST_LINES_BYTES).split(b"\n"), 1):
+    for number, line in enumerate(BytesIO(raw), 1):
         place = f"{name}, line {number:,}"
         if not line.strip():
             continue
         try:
             if len(line) > MOST_LINE_BYTES:
                 raise DataError(f"{place} has more than {MOST_LINE_BYTES // MEGABYTE} MB; mend the file")
-            yield place, json_object(line, place, nan=nan)
+            row = json_object(line, place, nan=nan)
+            if found := fault(row):
+                raise DataError(f"{place}: {found}")
+            yield row
         except DataError as error:
             wrong += 1
             if wrong <= MOST_SAID // 2:

@@ -67,11 +67,14 @@ def import_results(
     skipped = links
     for unit in found:
         wrong: list[str] = []
+        read_here: list[ImportedResult] = []
         called = unit.name if source == "paper" else named(unit, path)
         try:
             read_here = read(unit, called, wrong)
         except DataError as error:
             wrong.append(str(error))
+        if not read_here and not wrong:
+            wrong.append(f"{called} holds no result; leave it out")
         if wrong:
             skipped += 1
             problems += wrong

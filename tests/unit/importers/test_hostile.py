@@ -167,6 +167,7 @@ def test_settings_of_an_evaluation_that_are_wrong(tmp_path, text, said):
         ({}, "results is empty"),
         ([], "results is \\[\\], expected an object"),
         (None, "results is missing"),
+        ({"gsm8k": {"alias": "gsm8k"}, "mmlu": None}, "result.json holds no result"),
         ({"gsm8k": 3}, "results.gsm8k is 3"),
         ({"gsm8k": {"acc,none": "high"}}, "gsm8k: acc,none is 'high'"),
         ({"gsm8k": {"acc,none": 0.5, "acc_stderr,none": -1}}, "acc_stderr,none is -1"),

@@ -88,6 +88,8 @@ def test_a_tree_of_peft_factory_is_scored_again_by_our_rules(tmp_path):
     )
     for protocol, score in (("corrected", found.score_corrected), ("published", found.score_published)):
         assert score == peftbench.score("qqp", shapes.PREDICTED, shapes.GOLD, protocol)["primary"]
+    # By its rule the invalid output counts as `duplicate`: 2 of 3 right, none missed.
+    assert found.score_published == pytest.approx(80.0)
     assert found.score_corrected != found.score_published
     assert (found.test_rows, found.invalid_rate, found.train_seconds) == (4, 0.25, 321.5)
     assert json.loads(found.settings) == {"r": 16, "lora_alpha": 16, "target_modules": ["k_proj", "v_proj"]}
@@ -118,10 +120,25 @@ def test_peft_factory_without_one_file_or_the_other(tmp_path):
     assert found.file.endswith("generated_predictions.jsonl")
 
 
+def test_peft_factory_of_the_base_model_and_of_a_dataset_that_is_not_ours(tmp_path):
+    folder = shapes.factory(tmp_path / "saves", "mydata", method="base")
+    (folder / "eval.yaml").write_text("seed:\nfinetuning_type: full\neval_dataset: mydata_eval\n")
+    (folder.parent / "train_mydata_42_1758000000" / "adapter_config.json").unlink()
+    found = one("peft-factory", folder, tmp_path)
+    assert (found.method, found.settings, found.seed, found.model) == ("base", None, 42, None)
+    assert (found.dataset, found.original_dataset, found.score, found.score_corrected) == (
+        None,
+        "mydata",
+        80.0,
+        None,
+    )
+    assert "no dataset of ours" in found.notes
+
+
 def test_an_adapter_elsewhere_is_not_followed(tmp_path):
     folder = shapes.factory(tmp_path / "saves")
     written = (folder / "eval.yaml").read_text()
-    for path in ("..", "/", "../../..", "/etc"):
+    for path in ("..", "/", "../../..", "/etc", "x" * 400, '"a\\0b"'):
         (folder / "eval.yaml").write_text("".join(
             f"adapter_name_or_path: {path}\n" if line.startswith("adapter") else line for line in written.splitlines(True)
         ))  # fmt: skip
