@@ -302,6 +302,11 @@ def test_pscp_takes_an_import_by_name_only_and_without_flops(tmp_path):
         "lora/llama-3.2-3B-rank32": pytest.approx(48.21834723 * penalty),
         "ia3/llama-3.2-3B-rank32": pytest.approx(40 * penalty),
     }
+    shapes.written(folder, shapes.comparison("IA3", 0.2, r=8), "c.json")
+    take("hf-method-comparison", folder, tmp_path, name="more")
+    found = weigh(runs, imported="more", exponents="flops=0")
+    assert [each.candidate.method.split(" ", 1)[0] for each in found.methods].count("ia3/llama-3.2-3B-rank32") == 2
+    assert sorted(each.candidate.performance for each in found.methods) == pytest.approx([20, 40, 48.21834723])
     take("paper", None, tmp_path, name="printed")
     with pytest.raises(DataError, match="not known, so that it has no PSCP"):
         weigh(runs, imported="printed", exponents="flops=0")
