@@ -133,7 +133,7 @@ def imported_costs(folder: Path, name: str, model: str | None = None) -> CostTab
     groups: dict[tuple[str | None, ...], list[ImportedResult]] = {}
     for each in found.results:
         if model in (None, each.model or "unknown") and each.method != BASE:
-            # Experiments of one method and settings differ in how they were trained, where they have a name for it.
+            # Where experiments have names, those of one method and settings differ in how they were trained.
             trained = each.experiment if each.source == "hf-method-comparison" else None
             groups.setdefault((trained or each.method or "unknown", each.settings), []).append(each)
     if not groups:
