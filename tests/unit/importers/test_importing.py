@@ -172,6 +172,11 @@ def test_the_harness_with_an_adapter_and_in_its_older_shape(tmp_path):
     adapted = shapes.harness(config={"model": "hf", "model_args": {"pretrained": "m", "peft": "out/lora"}})
     found = take("lm-eval", shapes.written(tmp_path / "a", adapted, "results.json"), tmp_path).made.results[0]
     assert (found.model, found.method, json.loads(found.settings)) == ("m", None, {"adapter": "out/lora"})
+    squad = shapes.harness(
+        results={"squadv2": {"f1,none": 0.9, "f1_stderr,none": "N/A"}, "drop": {"f1,none": 0.9}}
+    )
+    found = take("lm-eval", shapes.written(tmp_path / "c", squad, "results.json"), tmp_path).made.results
+    assert [(each.original_dataset, each.score) for each in found] == [("squadv2", None), ("drop", 90.0)]
     older = {
         "results": {"piqa": {"acc": 0.8, "acc_stderr": 0.01, "acc_norm": 0.79}},
         "versions": {"piqa": 0},
