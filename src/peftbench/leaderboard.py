@@ -104,7 +104,7 @@ def compare(
                 method=each.method,
                 seeds=each.seeds,
                 scores={dataset: cell.estimate() for dataset, cell in each.cells.items()},
-                mean=None if each.missing else mean_interval(list(each.cells.values()), replicates=replicates),
+                mean=None if each.missing else mean_interval(each.cells, replicates=replicates),
                 lenient=None if each.missing else float(np.mean(lenient)),
                 invalid_rate=float(np.mean(invalid)) if invalid else None,
                 trainable_params=max((run.train.trainable_params for run in each.results if run.train), default=0),
@@ -132,11 +132,16 @@ def _cell(runs: Sequence[RunResult], protocol: Protocol) -> Cell:
             f"runs of {runs[0].config.method} were evaluated on different test rows of {dataset}; "
             "evaluate them again with the same settings"
         )
-    return cell_of(seeds, under_protocol(get_dataset(dataset), protocol), protocol, ids.pop())
+    spec, method = under_protocol(get_dataset(dataset), protocol), str(runs[0].config.method)
+    return cell_of(seeds, spec, protocol, ids.pop(), method)
 
 
 def cell_of(
-    seeds: Sequence[Mapping[str, NDArray[Any]]], spec: DatasetSpec, protocol: Protocol, ids: tuple[str, ...] = ()
+    seeds: Sequence[Mapping[str, NDArray[Any]]],
+    spec: DatasetSpec,
+    protocol: Protocol,
+    ids: tuple[str, ...] = (),
+    method: str = "",
 ) -> Cell:
     """The counts of the same rows for each seed with the way in which the dataset's metric scores them."""
     metric = metrics.get(spec.metric)
@@ -151,6 +156,7 @@ def cell_of(
         lambda columns: metric.combine(columns, spec, protocol)["primary"],
         ids,
         added,
+        method,
     )
 
 
