@@ -19,6 +19,8 @@ from peftbench.site.costs import flops_of
 from peftbench.site.payload import statement
 from peftbench.site.shelf import Entry, Opened, Shelf
 
+ASSETS = Path(__file__).with_name("assets")
+"""The built page: `make web` builds it from `web/`."""
 MARK = ".peftbench-page.json"
 """The file that says that a folder is a page, and what was put into it."""
 
@@ -55,10 +57,9 @@ def build(
 
 def assets() -> dict[str, bytes]:
     """The built page: path below the page's folder to content; raises `ConfigError` where it was not built."""
-    folder = Path(__file__).with_name("assets")
     found = {
-        file.relative_to(folder).as_posix(): file.read_bytes()
-        for file in sorted(folder.rglob("*"))
+        file.relative_to(ASSETS).as_posix(): file.read_bytes()
+        for file in sorted(ASSETS.rglob("*"))
         if file.is_file()
     }
     if "index.html" not in found:

@@ -113,7 +113,8 @@ class Guard:
         if given and self._is_token(given[0]):
             # The token goes into a cookie and out of the address, which is copied and kept in histories.
             cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/".encode()
-            place = re.sub(r"[^A-Za-z0-9._/-]|^/{2,}", "", scope["path"]).encode() or b"/"
+            # Two slashes at its head would lead to another server.
+            place = f"/{re.sub(r'[^A-Za-z0-9._/-]', '', scope['path']).lstrip('/')}".encode()
             return Refusal(303, "Go on without the token.", ((b"location", place), (b"set-cookie", cookie)))
         cookies = (part.strip().partition("=") for part in (one(b"cookie") or "").split(";"))
         if any(name == COOKIE and self._is_token(value) for name, _, value in cookies):
