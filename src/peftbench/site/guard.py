@@ -71,6 +71,8 @@ class Guard:
                 message = {**message, "headers": [*rest, *HEADERS]}
                 if self.log is not None and message["status"] >= 400:
                     self.log(f"{message['status']} {_line(scope['method'], 20)} {_line(scope['path'], 200)}")
+            elif scope["method"] == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         if refusal is None:
@@ -81,7 +83,7 @@ class Guard:
         await guarded(
             {"type": "http.response.start", "status": refusal.status, "headers": [*headers, *refusal.headers]}
         )
-        await guarded({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await guarded({"type": "http.response.body", "body": body})
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers: dict[bytes, list[bytes]] = {}
