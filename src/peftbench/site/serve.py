@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftbench.errors import ConfigError, NotInstalled, PeftBenchError
 from peftbench.observer import Observer
@@ -23,6 +23,9 @@ from peftbench.site.guard import App, Guard
 from peftbench.site.live import live
 from peftbench.site.payload import statement
 from peftbench.site.shelf import Entry, Opened, Shelf, open_predictions
+
+if TYPE_CHECKING:
+    import uvicorn
 
 PORT = 8787
 MADE_HERE = "auto"
@@ -186,7 +189,7 @@ def serve(
         own_port = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         tell(f"http://{shown}:{own_port}/{f'?token={secret}' if secret else ''}")
-        _run(Guard(app, hosts_of(host, own_port), secret, tell), listening)
+        server_of(Guard(app, hosts_of(host, own_port), secret, tell)).run(sockets=[listening])
     finally:
         listening.close()
 
@@ -237,7 +240,8 @@ def _bound(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _run(app: App, listening: socket.socket) -> None:
+def server_of(app: App) -> "uvicorn.Server":
+    """A server with bounds on what it takes and how long it waits; it is given its socket when it is run."""
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -278,4 +282,4 @@ def _run(app: App, listening: socket.socket) -> None:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=3,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
