@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -73,8 +74,15 @@ class Watched:
         self.tab.evaluate(SETTLED)
 
     def text(self):
-        """What the view says."""
-        return self.tab.evaluate("document.querySelector('main').innerText")
+        """What the view says, what is folded away too."""
+        return self.tab.evaluate("document.querySelector('main').textContent")
+
+    def until(self, text, seconds=20):
+        """Wait until the view says something; the content policy forbids to wait by a script in a text."""
+        end = time.monotonic() + seconds
+        while text not in self.text():
+            assert time.monotonic() < end, f"{text!r} never came"
+            self.tab.wait_for_timeout(100)
 
     def check(self):
         """Nothing ran, nothing left the page, nothing broke."""
@@ -135,6 +143,7 @@ def watch(chromium):
 def serving(folders, **options):
     """The server in a thread of its own; gives its address."""
     pages = Pages(folders, **options)
+    pages.refresh()
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     server = server_of(Guard(application(pages), hosts_of("127.0.0.1", port)))

@@ -1,5 +1,6 @@
 """Texts of models, names and notes are shown and never run: every payload in every place, every view visited."""
 
+import csv
 import json
 import re
 from urllib.parse import quote
@@ -62,6 +63,55 @@ def routes(index):
 
 def test_there_are_enough_of_them():
     assert len(set(PAYLOADS)) >= 150
+
+
+def test_what_would_run_is_heard(watch, tmp_path):
+    """The same texts on a page that believes them: the tests above would see it."""
+    texts = json.dumps([each for each in PAYLOADS if "<" in each]).replace("<", "\\u003c")
+    (tmp_path / "index.html").write_text(
+        "<!doctype html><meta charset=utf-8><main>x</main><script>"
+        f"for (const text of {texts}) {{ const part = document.createElement('div'); document.body.append(part); "
+        "part.innerHTML = text; }</script>"
+    )
+    tab = watch(f"file://{tmp_path}/index.html")
+    tab.tab.wait_for_timeout(500)
+    assert tab.tab.evaluate("window.pwned") is not None
+    assert tab.dialogs
+    assert tab.foreign
+    with pytest.raises(AssertionError):
+        tab.check()
+
+
+def test_the_content_policy_is_heard(site, watch):
+    """What gets into the built page in spite of all is refused by its policy, and the refusal is heard."""
+    tab = watch(f"file://{site}/index.html")
+    for code in (
+        "document.body.innerHTML = '<img src=x onerror=alert(1)>'",
+        "document.body.append(Object.assign(document.createElement('img'), { src: 'https://evil.example/x.png' }))",
+        "document.body.append(Object.assign(document.createElement('iframe'), { src: 'https://evil.example/' }))",
+        "setTimeout('window.pwned = 1', 0)",
+        "fetch('https://evil.example/')",
+    ):
+        before = len(tab.errors)
+        tab.tab.evaluate(f"try {{ {code} }} catch {{}}")
+        tab.tab.wait_for_timeout(100)
+        assert len(tab.errors) > before, code
+    assert tab.tab.evaluate("window.pwned") is None
+    assert not tab.dialogs
+
+
+def test_tables_for_a_spreadsheet_hold_no_formulas(site, watch, tmp_path):
+    tab = watch(f"file://{site}/index.html")
+    tab.go("#/runs")
+    with tab.tab.expect_download() as download:
+        tab.tab.get_by_role("button", name="CSV").first.click()
+    file = tmp_path / "runs.csv"
+    download.value.save_as(file)
+    rows = list(csv.reader(file.read_text("utf-8").splitlines(keepends=True)))
+    assert len(rows) > len(PAYLOADS)
+    for cell in (cell for row in rows for cell in row):
+        if cell[:1] in tuple("=+-@\t\r"):
+            float(cell)
 
 
 def test_nothing_runs_from_a_folder(site, watch):

@@ -8,6 +8,7 @@ the same whatever else is compared, so that any part of a comparison has the int
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -185,7 +186,7 @@ class _Scorer:
     def scores(self, rows: NDArray[Any], weights: NDArray[Any] | None, seeds: NDArray[Any]) -> Reals:
         """Mean over the drawn seeds, (draws, seeds), of the score of the drawn rows, (draws, rows)."""
         count = len(self.cell.seeds)
-        times = np.stack([np.bincount(each, minlength=count) for each in seeds])
+        times = _times(seeds, count)
         if self.terms is None or weights is None or self.cell.sums is None:
             return np.array([self._one(*each) for each in zip(rows, times, strict=True)])
         totals = (weights.astype(self.terms.dtype, copy=False) @ self.terms).astype(float)
@@ -206,25 +207,30 @@ class _Urn:
         self.scorers = [_Scorer(cell) for cell in cells]
         self.count = cells[0].rows
         self.rows = source_of(seed, dataset)
-        names = [cell.method for cell in cells]
         # Two of one name are still two, and each has seeds of its own.
-        self.seeds = [
-            source_of(seed, dataset, name, names[:place].count(name)) for place, name in enumerate(names)
-        ]
+        turns: Counter[str] = Counter()
+        self.seeds = []
+        for cell in cells:
+            self.seeds.append(source_of(seed, dataset, cell.method, turns[cell.method]))
+            turns[cell.method] += 1
 
     def draw(self, draws: int) -> Reals:
         """Scores of the next draws, (draws, methods)."""
         rows = self.rows.integers(self.count, size=(draws, self.count))
         weights = None
         if any(each.terms is not None for each in self.scorers):
-            placed = rows + self.count * np.arange(draws)[:, None]
-            times = np.bincount(placed.ravel(), minlength=rows.size).reshape(rows.shape)
-            weights = times.astype(np.float32)  # exact: no row is drawn 2**24 times
+            weights = _times(rows, self.count).astype(np.float32)  # exact: no row is drawn 2**24 times
         found = []
         for scorer, source in zip(self.scorers, self.seeds, strict=True):
             count = len(scorer.cell.seeds)
             found.append(scorer.scores(rows, weights, source.integers(count, size=(draws, count))))
         return np.stack(found, axis=1)
+
+
+def _times(drawn: NDArray[Any], count: int) -> NDArray[Any]:
+    """How often each of so many was drawn, (draws, count), in draws of any number of them."""
+    places = drawn + count * np.arange(len(drawn))[:, None]
+    return np.bincount(places.ravel(), minlength=count * len(drawn)).reshape(len(drawn), count)
 
 
 def source_of(seed: int, *names: str | int) -> np.random.Generator:
