@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+import peftbench.disk
 from peftbench.site.build import build
 from tests.browser.conftest import serving
 from tests.browser.hostile import DATASET, fill
@@ -15,7 +16,11 @@ from tests.browser.payloads import PAYLOADS
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return fill(tmp_path_factory.mktemp("hostile") / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            peftbench.disk, "sync", lambda _path: None
+        )  # so many files, and none has to outlive the test
+        return fill(tmp_path_factory.mktemp("hostile") / "runs")
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +95,10 @@ def test_the_content_policy_is_heard(site, watch):
         "document.body.append(Object.assign(document.createElement('img'), { src: 'https://evil.example/x.png' }))",
         "document.body.append(Object.assign(document.createElement('iframe'), { src: 'https://evil.example/' }))",
         "setTimeout('window.pwned = 1', 0)",
-        "fetch('https://evil.example/')",
+        "void fetch('https://evil.example/').catch(() => {})",
     ):
         before = len(tab.errors)
-        tab.tab.evaluate(f"try {{ {code} }} catch {{}}")
+        tab.tab.evaluate(f"() => {{ try {{ {code} }} catch {{}} }}")
         tab.tab.wait_for_timeout(100)
         assert len(tab.errors) > before, code
     assert tab.tab.evaluate("window.pwned") is None

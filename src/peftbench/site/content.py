@@ -23,9 +23,9 @@ from peftbench.provenance import own_version, utc_now
 from peftbench.records import RunResult, TrainRecord
 from peftbench.site.costs import costs_of, flops_of
 from peftbench.site.errata import errata
+from peftbench.site.foreign import printed_tables
 from peftbench.site.grouping import Group, grouped
 from peftbench.site.payload import SafeNames, finite
-from peftbench.site.printed import printed_tables
 from peftbench.site.shelf import Entry, Shelf
 
 FORMAT = 1
@@ -55,6 +55,8 @@ class Content:
     methods: dict[str, str]
     """Name of the file to name of the method."""
     problems: tuple[str, ...]
+    imported: tuple[dict[str, Any], ...] = ()
+    """Results of others, in the columns of ours."""
     costs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Group's id to the costs of its methods."""
 
@@ -77,14 +79,17 @@ def content_of(
     groups = grouped(shelf.entries, before.groups if before else (), observer.advance)
     kept = {id(group.methods): before.costs[group.id] for group in before.groups} if before else {}
     used = [entry.result.config for entry in shelf.entries]
-    datasets = dict.fromkeys([*dataset_names(), *mini_names(), *(each.dataset for each in used)])
+    others = {name: [each[name] for each in shelf.imported] for name in ("dataset", "method")}
+    datasets = [*dataset_names(), *mini_names(), *(each.dataset for each in used), *others["dataset"]]
+    methods = [*known_methods.names(), *(each.method.name for each in used), *others["method"]]
     return Content(
         title=title,
         entries={entry.key: entry for entry in shelf.entries},
         groups=tuple(groups),
-        datasets=_files(datasets),
-        methods=_files(dict.fromkeys([*known_methods.names(), *(each.method.name for each in used)])),
+        datasets=_files(dict.fromkeys(datasets)),
+        methods=_files(dict.fromkeys(methods)),
         problems=shelf.problems,
+        imported=shelf.imported,
         costs={group.id: kept.get(id(group.methods)) or costs_of(group, flops) for group in groups},
     )
 
@@ -99,6 +104,7 @@ def index(content: Content, *, live: bool) -> dict[str, Any]:
     costs = CostModel()
     factors = {"trainable_params": costs.params, "flops": costs.flops, "memory_bytes": costs.memory}
     shown = {entry.result.config.dataset for entry in content.entries.values()}
+    shown |= {row["dataset"] for row in content.imported}
     return {
         "format": FORMAT,
         "title": content.title,
@@ -135,18 +141,24 @@ def _notes(problems: Sequence[str]) -> list[str]:
 
 def _records(content: Content) -> dict[str, Any]:
     """All runs by columns; texts as numbers of a list of them."""
-    rows = [entry.row for entry in content.entries.values()]
     places = {key: (group.id, name) for group in content.groups for key, name in _members(group)}
+    rows = [
+        {
+            **{name: getattr(entry.row, name) for name in COLUMNS},
+            **dict(zip(("group", "label"), places[key], strict=True)),
+            "key": key,
+            "source": "measured",
+        }
+        for key, entry in content.entries.items()
+    ]
+    rows += [{**row, "group": None} for row in content.imported]
     columns: dict[str, Any] = {}
-    for name in COLUMNS:
+    for name in (*COLUMNS, "key", "source", "group", "label"):
         if name == "folder":
             continue
-        values = [getattr(row, name) for row in rows]
-        columns[name] = _coded(values) if KINDS[name] == "text" else [_plain(value) for value in values]
-    columns["key"] = _coded(list(content.entries))
-    columns["source"] = _coded(["measured"] * len(rows))
-    columns["group"] = _coded([places.get(key, (None, None))[0] for key in content.entries])
-    columns["label"] = _coded([places.get(key, (None, None))[1] for key in content.entries])
+        values = [row[name] for row in rows]
+        texts = KINDS.get(name, "text") == "text"
+        columns[name] = _coded(values) if texts else [_plain(value) for value in values]
     return {"count": len(rows), "columns": columns}
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from peftbench.columns import ResultRow, row_of
 from peftbench.errors import DataError, PeftBenchError
@@ -16,6 +17,7 @@ from peftbench.metrics import Scores
 from peftbench.observer import Observer
 from peftbench.predictions import Prediction
 from peftbench.records import RunResult
+from peftbench.site.foreign import imported_rows
 from peftbench.site.payload import SafeNames
 from peftbench.store import results_of
 
@@ -58,6 +60,8 @@ class Shelf:
         self.folders = tuple(dict.fromkeys(folders))
         self.entries: tuple[Entry, ...] = ()
         self.problems: tuple[str, ...] = ()
+        self.imported: tuple[dict[str, Any], ...] = ()
+        """Results of others, in the columns of ours."""
         self.unfinished: tuple[Path, ...] = ()
         """Folders of runs without a record."""
         self.changes = 0
@@ -82,8 +86,10 @@ class Shelf:
                 observer.advance(1)
         entries = tuple(entry for _, each, _ in kept.values() for entry in each)
         problems += [problem for _, _, each in kept.values() for problem in each]
-        changed = entries != self.entries or tuple(problems) != self.problems
-        self._kept, self.entries, self.problems = kept, entries, tuple(problems)
+        imported = tuple(imported_rows(self.folders, problems))
+        told = (entries, imported, tuple(problems))
+        changed = told != (self.entries, self.imported, self.problems)
+        self._kept, (self.entries, self.imported, self.problems) = kept, told
         self.unfinished = tuple(run.path for run in found if not run.finished)
         self.changes += changed
         return changed
