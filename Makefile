@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint bench bench-quick faults lock slurm clean
+.PHONY: setup demo test lint bench bench-quick bench-page faults lock slurm browser clean
 
 setup: $(READY)
 
@@ -43,6 +43,9 @@ bench: $(READY)
 bench-quick: $(READY)
 	$(RUN) -m bench.table --quick
 
+bench-page: $(READY)
+	$(RUN) -m bench.page
+
 # What the tests of clusters need beside Python packages. They skip, and say so, where it is not.
 slurm:
 	@if [ -n "$$(PATH=$$PATH:/usr/sbin command -v slurmctld)" ]; then \
@@ -52,6 +55,19 @@ slurm:
 	else \
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
 			slurm-wlm munge > /dev/null; } || echo "SLURM could not be installed: its tests will skip."; \
+	fi
+
+# What the tests of the page need: a browser to see it in, and Node to build it. They skip, and say so, without.
+browser:
+	@if command -v chromium > /dev/null && command -v npm > /dev/null; then \
+		echo "Chromium and Node are here."; \
+	elif [ "$$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then \
+		echo "Chromium and Node cannot be installed without root and apt-get: tests of the page will skip."; \
+	else \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends \
+			$$(command -v chromium > /dev/null || echo chromium) \
+			$$(command -v npm > /dev/null || echo nodejs npm) > /dev/null; } \
+			|| echo "Chromium or Node could not be installed: tests of the page will skip."; \
 	fi
 
 faults: $(READY)

@@ -65,11 +65,11 @@ def from_records(
     names, datasets, cells = shared.names, shared.datasets, shared.cells
     records = {name: _records(each, datasets) for name, each in zip(names, trained, strict=True)}
     if device is None:
-        measured, basis = _measured_memory(records)
+        measured, basis = measured_memory(records)
     else:
         precision = records[names[0]][0].model.dtype
         measured, basis = {}, f"memory predicted for {device.name} in {precision}, {TOKENS} tokens a sample"
-    costs = {name: _predicted(runs, device) for name, runs in records.items()}
+    costs = {name: predicted_costs(runs, device) for name, runs in records.items()}
     observer.phase("resampling seeds and test rows", total=replicates)
     draws = paired_means(cells, replicates=replicates, advance=observer.advance)
     found = []
@@ -104,7 +104,7 @@ def _records(group: Gathered, datasets: Sequence[str]) -> list[TrainRecord]:
     return [run.train for run in done if run.train is not None]
 
 
-def _measured_memory(records: Mapping[str, Sequence[TrainRecord]]) -> tuple[dict[str, float], str]:
+def measured_memory(records: Mapping[str, Sequence[TrainRecord]]) -> tuple[dict[str, float], str]:
     """Mean of the runs' maxima for each method, and on what; refused where they cannot be set side by side."""
     fix = "pass --memory predicted with --device NAME"
     kinds: set[tuple[str, str | None]] = set()
@@ -128,7 +128,7 @@ def _measured_memory(records: Mapping[str, Sequence[TrainRecord]]) -> tuple[dict
     return found, f"memory measured on {device}, {kind}"
 
 
-def _predicted(runs: Sequence[TrainRecord], named: Device | None) -> tuple[float, float]:
+def predicted_costs(runs: Sequence[TrainRecord], named: Device | None) -> tuple[float, float]:
     """FLOPs over the base model and peak bytes of training, of runs as these with samples of `TOKENS` tokens."""
     from peftbench.efficiency.plan import predict  # loads torch
 

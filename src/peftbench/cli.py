@@ -19,6 +19,7 @@ from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Trac
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
 from peftbench.cli_recommend import recommend
+from peftbench.cli_site import site_app
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported, run_once
 
 app = typer.Typer(
@@ -32,6 +33,7 @@ show_app = typer.Typer(no_args_is_help=True, help="Show one dataset, method or p
 app.add_typer(show_app, name="show")
 app.add_typer(grid_app, name="grid")
 app.add_typer(import_app, name="import")
+app.add_typer(site_app, name="site")
 
 
 @app.callback()

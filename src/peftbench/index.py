@@ -44,13 +44,18 @@ class Index:
 
 
 @dataclass(frozen=True)
-class _Run:
+class RunFiles:
     """The folder of a run, and the state of the records in it."""
 
     path: Path
     train: os.stat_result | None
     evaluations: dict[str, os.stat_result]
     """Folder of a finished evaluation to the state of its record."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is a record."""
+        return self.train is not None or bool(self.evaluations)
 
     def state(self, name: str, part: str | None) -> str:
         """What is the same only while a row's files are the same: names, sizes, times, numbers on the disk.
@@ -82,7 +87,9 @@ def read_index(folder: Path) -> Index:
     problems: list[str] = []
     fresh: list[dict[str, Any]] = []
     order, states, sound = [], [], []
-    for run in _runs(folder, problems):
+    for run in run_files(folder, problems):
+        if not run.finished:
+            continue
         name = _relative(run.path, folder)
         for part, result in _parts(run, name, problems, kept):
             state = run.state(name, part)
@@ -137,8 +144,11 @@ class _Kept:
             )
 
 
-def _runs(folder: Path, problems: list[str]) -> Iterator[_Run]:
-    """All folders of runs, in the order of their names."""
+def run_files(folder: Path, problems: list[str]) -> Iterator[RunFiles]:
+    """All folders of runs, those not finished too, in the order of their names.
+
+    Links to other folders are not followed. What cannot be listed is one sentence of `problems`.
+    """
     left = [folder]
     while left:
         path = left.pop()
@@ -157,8 +167,9 @@ def _runs(folder: Path, problems: list[str]) -> Iterator[_Run]:
                 if name.startswith("eval-") and (found := _file(path / name / "result.json")) is not None
             }
             train = _file(path / "train.json") if "train.json" in names else None
-            if train is not None or states:
-                yield _Run(path, train, states)
+            run = RunFiles(path, train, states)
+            yield run
+            if run.finished:
                 continue
         left += [path / name for name in reversed(folders) if not name.startswith((".", "eval-"))]
 
@@ -173,7 +184,7 @@ def _file(path: Path) -> os.stat_result | None:
 
 
 def _parts(
-    run: _Run, name: str, problems: list[str], kept: _Kept
+    run: RunFiles, name: str, problems: list[str], kept: _Kept
 ) -> Iterator[tuple[str | None, RunResult | None]]:
     """The evaluations of a run, or its training if there is none; what is kept comes without its result."""
 

@@ -3,7 +3,7 @@
 A mean is over the same datasets for every method, or there is none: a cell that is missing is named, not skipped.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.errors import DataError
-from peftbench.metrics import metrics, score_rows
-from peftbench.predictions import read_predictions
+from peftbench.metrics import Scores, metrics, score_rows
+from peftbench.predictions import Prediction, read_predictions
 from peftbench.records import RunResult
 from peftbench.schema import DatasetSpec, Protocol
 from peftbench.stats import REPLICATES, Cell, Interval, Sums, mean_interval
@@ -57,25 +57,62 @@ class Gathered:
     """Runs that failed or were not made, as `dataset, seed`."""
 
 
-def gather(results: Sequence[RunResult], *, protocol: Protocol = "corrected") -> list[Gathered]:
+@dataclass(frozen=True)
+class Counted:
+    """What the test rows of one evaluation count."""
+
+    ids: tuple[str, ...]
+    """Names of the rows that have a gold answer."""
+    columns: Mapping[str, NDArray[Any]]
+
+
+def counted(run: RunResult, protocol: Protocol) -> Counted:
+    """What each test row of a finished run counts under a protocol; its predictions are read.
+
+    Raises `DataError` where they cannot be read or scored.
+    """
+    stored = predictions_of(run)
+    return Counted(tuple(row.id for row in stored if row.references), scores_of(run, stored, protocol).columns)
+
+
+def predictions_of(run: RunResult) -> list[Prediction]:
+    """The stored predictions of a finished run; raises `DataError` where they cannot be read."""
+    assert run.evaluation is not None
+    folder = Path(run.folder) / f"eval-{run.evaluation.eval_id}"
+    return read_predictions(folder / "predictions.parquet", run.evaluation.predictions_sha256)
+
+
+def scores_of(run: RunResult, stored: Sequence[Prediction], protocol: Protocol) -> Scores:
+    """Stored predictions of a run, scored again under a protocol."""
+    spec = under_protocol(get_dataset(run.config.dataset), run.config.protocol)
+    return score_rows(spec, [row.text for row in stored], [row.references for row in stored], protocol)
+
+
+def gather(
+    results: Sequence[RunResult],
+    *,
+    protocol: Protocol = "corrected",
+    count: Callable[[RunResult, Protocol], Counted] = counted,
+) -> list[Gathered]:
     """The finished runs of each method, in the order in which methods first come.
 
     Every method is expected on every dataset of `results` and with every seed that a trained method has; the
-    base model has no seed. Predictions are read from the runs' folders.
+    base model has no seed. Predictions are read from the runs' folders, unless `count` knows what they count.
     """
-    methods = list(dict.fromkeys(str(result.config.method) for result in results))
+    methods: dict[str, list[RunResult]] = {}
+    for result in results:
+        methods.setdefault(str(result.config.method), []).append(result)
     datasets = list(dict.fromkeys(result.config.dataset for result in results))
     seeds = sorted({result.config.seed for result in results if result.train is not None})
-    found = {(str(each.config.method), each.config.dataset, each.config.seed): each for each in results}
     gathered = []
-    for method in methods:
-        of_method = [result for result in results if str(result.config.method) == method]
+    for method, of_method in methods.items():
+        found = {(each.config.dataset, each.config.seed): each for each in of_method}
         trained = any(result.train is not None for result in of_method)
         wanted = seeds if trained else [of_method[0].config.seed]
         cells: dict[str, Cell] = {}
         missing = []
         for dataset in datasets:
-            runs = [found.get((method, dataset, seed)) for seed in wanted]
+            runs = [found.get((dataset, seed)) for seed in wanted]
             missing += [
                 f"{dataset}, seed {seed}" if trained else dataset
                 for seed, run in zip(wanted, runs, strict=True)
@@ -83,7 +120,7 @@ def gather(results: Sequence[RunResult], *, protocol: Protocol = "corrected") ->
             ]
             done = [run for run in runs if run is not None and run.primary is not None]
             if done:
-                cells[dataset] = _cell(done, protocol)
+                cells[dataset] = _cell(done, protocol, count)
         gathered.append(Gathered(method, tuple(of_method), len(wanted), cells, tuple(missing)))
     return gathered
 
@@ -104,7 +141,7 @@ def compare(
                 method=each.method,
                 seeds=each.seeds,
                 scores={dataset: cell.estimate() for dataset, cell in each.cells.items()},
-                mean=None if each.missing else mean_interval(list(each.cells.values()), replicates=replicates),
+                mean=None if each.missing else mean_interval(each.cells, replicates=replicates),
                 lenient=None if each.missing else float(np.mean(lenient)),
                 invalid_rate=float(np.mean(invalid)) if invalid else None,
                 trainable_params=max((run.train.trainable_params for run in each.results if run.train), default=0),
@@ -115,28 +152,26 @@ def compare(
     return rows
 
 
-def _cell(runs: Sequence[RunResult], protocol: Protocol) -> Cell:
+def _cell(runs: Sequence[RunResult], protocol: Protocol, count: Callable[[RunResult, Protocol], Counted]) -> Cell:
     """What each test row of finished runs counts, in the order of the rows."""
-    seeds, ids = [], set()
-    for run in runs:
-        assert run.evaluation is not None
-        folder = Path(run.folder) / f"eval-{run.evaluation.eval_id}"
-        stored = read_predictions(folder / "predictions.parquet", run.evaluation.predictions_sha256)
-        spec = under_protocol(get_dataset(run.config.dataset), run.config.protocol)
-        texts, references = [row.text for row in stored], [row.references for row in stored]
-        seeds.append(score_rows(spec, texts, references, protocol).columns)
-        ids.add(tuple(row.id for row in stored if row.references))
+    found = [count(run, protocol) for run in runs]
+    ids = {each.ids for each in found}
     dataset = runs[0].config.dataset
     if len(ids) > 1:
         raise DataError(
             f"runs of {runs[0].config.method} were evaluated on different test rows of {dataset}; "
             "evaluate them again with the same settings"
         )
-    return cell_of(seeds, under_protocol(get_dataset(dataset), protocol), protocol, ids.pop())
+    spec, method = under_protocol(get_dataset(dataset), protocol), str(runs[0].config.method)
+    return cell_of([each.columns for each in found], spec, protocol, ids.pop(), method)
 
 
 def cell_of(
-    seeds: Sequence[Mapping[str, NDArray[Any]]], spec: DatasetSpec, protocol: Protocol, ids: tuple[str, ...] = ()
+    seeds: Sequence[Mapping[str, NDArray[Any]]],
+    spec: DatasetSpec,
+    protocol: Protocol,
+    ids: tuple[str, ...] = (),
+    method: str = "",
 ) -> Cell:
     """The counts of the same rows for each seed with the way in which the dataset's metric scores them."""
     metric = metrics.get(spec.metric)
@@ -151,6 +186,7 @@ def cell_of(
         lambda columns: metric.combine(columns, spec, protocol)["primary"],
         ids,
         added,
+        method,
     )
 
 

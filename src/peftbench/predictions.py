@@ -70,7 +70,7 @@ def read_predictions(file: Path, sha256: str | None) -> list[Prediction]:
             )
         if found is None:
             raise FileNotFoundError
-        rows = pq.read_table(pa.BufferReader(found)).to_pylist()
+        rows = pq.ParquetFile(pa.BufferReader(found)).read(use_threads=False).to_pylist()  # they are small
         return [Prediction(**{**row, "references": tuple(row["references"])}) for row in rows]
     except FileNotFoundError as error:
         raise DataError(f"{file} is missing; evaluate the run again") from error

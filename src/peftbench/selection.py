@@ -37,13 +37,7 @@ class Shared:
     @property
     def caution(self) -> str:
         """What intervals that resample so few seeds do not say."""
-        several = [count for count in self._seed_counts() if count > 1]
-        if not several:
-            return "One seed each: nothing here says what another seed would give."
-        return (
-            f"Resampling {several[0]} seeds finds {several[0] - 1}/{several[0]} of their variance, so that "
-            "intervals are somewhat too narrow where seeds matter."
-        )
+        return caution_of(self._seed_counts())
 
     def notes(self) -> tuple[str, ...]:
         """The caution, and what runs that are missing mean."""
@@ -51,6 +45,17 @@ class Shared:
 
     def _seed_counts(self) -> list[int]:
         return sorted({len(cell.seeds) for cells in self.cells for cell in cells.values()})
+
+
+def caution_of(seed_counts: Sequence[int]) -> str:
+    """What intervals that resample so few seeds, counted for each cell, do not say."""
+    several = sorted(count for count in seed_counts if count > 1)
+    if not several:
+        return "One seed each: nothing here says what another seed would give."
+    return (
+        f"Resampling {several[0]} seeds finds {several[0] - 1}/{several[0]} of their variance, so that intervals "
+        "are somewhat too narrow where seeds matter."
+    )
 
 
 def shared_by(methods: Sequence[Gathered], *, allow_missing: bool) -> Shared:

@@ -93,8 +93,8 @@ def standings(
     runs = [{dataset: cell.scores() for dataset, cell in cells.items()} for cells in shared.cells]
     scores = np.array([[each[dataset].mean() for each in runs] for dataset in shared.datasets])
     mean_ranks = rank_rows(scores).mean(axis=0)
-    stacked = None if draws is None else np.stack(list(draws.values()), axis=1)
-    ranks = None if stacked is None else rank_intervals(stacked)
+    means = None if draws is None else np.mean(list(draws.values()), axis=0)
+    ranks = None if draws is None else rank_intervals(np.stack(list(draws.values()), axis=1))
     found = []
     for place in np.argsort(mean_ranks, kind="stable"):
         rank = Interval(float(mean_ranks[place]), None, None)
@@ -103,9 +103,7 @@ def standings(
         found.append(
             Standing(
                 method=shared.names[place],
-                mean=interval_of(
-                    float(scores[:, place].mean()), None if stacked is None else stacked[:, :, place].mean(axis=1)
-                ),
+                mean=interval_of(float(scores[:, place].mean()), None if means is None else means[:, place]),
                 rank=rank,
                 profile=_profile(list(runs[place].values())),
                 middle=_middle(list(runs[place].values()), replicates),

@@ -206,7 +206,7 @@ def stored_results(folder: Path, problems: list[str] | None = None) -> list[RunR
     results = []
     for described in sorted(each for each in below(folder) if each.name == "config.json"):
         try:
-            results += _results_of(described)
+            results += results_of(described)
         except DataError as error:
             if problems is None:
                 raise
@@ -214,7 +214,8 @@ def stored_results(folder: Path, problems: list[str] | None = None) -> list[RunR
     return results
 
 
-def _results_of(described: Path) -> list[RunResult]:
+def results_of(described: Path) -> list[RunResult]:
+    """What was finished in the folder of one `config.json`; raises `DataError` for what cannot be understood."""
     run = RunFolder(described.parent)
     if "train_id" not in _json(described):
         if (run.path / "train.json").exists() or any(run.path.glob("eval-*/result.json")):

@@ -1,5 +1,7 @@
 """Intervals by resampling, against scipy's bootstrap and against what must hold whatever is resampled."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats as scipy_stats
@@ -42,7 +44,7 @@ def mean_cell(*seeds):
 
 def test_one_seed_and_a_mean_is_the_percentile_bootstrap_of_scipy():
     values = np.random.default_rng(3).gamma(2.0, size=80)
-    ours = mean_interval([mean_cell(values)], replicates=8000)
+    ours = mean_interval({"a": mean_cell(values)}, replicates=8000)
     theirs = scipy_stats.bootstrap((values,), np.mean, method="percentile", n_resamples=8000, random_state=1)
     width = ours.high - ours.low
     assert ours.estimate == pytest.approx(values.mean())
@@ -52,9 +54,9 @@ def test_one_seed_and_a_mean_is_the_percentile_bootstrap_of_scipy():
 
 def test_seeds_are_resampled_as_well_as_rows():
     # No row differs from another, so that all that is left to chance is the seed.
-    apart = mean_interval([mean_cell([0.0] * 50, [1.0] * 50, [2.0] * 50)], replicates=2000)
+    apart = mean_interval({"a": mean_cell([0.0] * 50, [1.0] * 50, [2.0] * 50)}, replicates=2000)
     assert (apart.low, apart.high) == (pytest.approx(0, abs=0.01), pytest.approx(2, abs=0.01))
-    alike = mean_interval([mean_cell([1.0] * 50, [1.0] * 50)], replicates=200)
+    alike = mean_interval({"a": mean_cell([1.0] * 50, [1.0] * 50)}, replicates=200)
     assert (alike.low, alike.high) == (1.0, 1.0)
 
 
@@ -70,7 +72,7 @@ def test_a_score_that_is_no_mean_of_rows_is_computed_anew():
     gold = np.random.default_rng(0).normal(size=60)
     noisy = gold + np.random.default_rng(1).normal(size=60)
     cell = Cell(({"x": gold, "y": noisy},), lambda columns: float(np.corrcoef(columns["x"], columns["y"])[0, 1]))
-    ours = mean_interval([cell], replicates=4000)
+    ours = mean_interval({"a": cell}, replicates=4000)
     theirs = scipy_stats.bootstrap(
         (gold, noisy),
         lambda x, y: np.corrcoef(x, y)[0, 1],
@@ -87,18 +89,18 @@ def test_a_score_that_is_no_mean_of_rows_is_computed_anew():
 def test_the_mean_over_datasets_is_narrower_than_each():
     source = np.random.default_rng(5)
     cells = [mean_cell(source.normal(size=100)) for _ in range(4)]
-    single = [mean_interval([cell], replicates=1000) for cell in cells]
-    together = mean_interval(cells, replicates=1000)
+    single = [mean_interval({"a": cell}, replicates=1000) for cell in cells]
+    together = mean_interval(dict(zip("abcd", cells, strict=True)), replicates=1000)
     assert together.estimate == pytest.approx(np.mean([each.estimate for each in single]))
     assert together.high - together.low < 0.7 * min(each.high - each.low for each in single)
 
 
 def test_same_seed_same_interval_and_nothing_to_resample():
     cell = mean_cell([1.0, 2.0, 5.0])
-    assert mean_interval([cell], replicates=50, seed=4) == mean_interval([cell], replicates=50, seed=4)
-    assert mean_interval([mean_cell([3.0])]) == Interval(3.0, None, None)
+    assert mean_interval({"a": cell}, replicates=50, seed=4) == mean_interval({"a": cell}, replicates=50, seed=4)
+    assert mean_interval({"a": mean_cell([3.0])}) == Interval(3.0, None, None)
     with pytest.raises(ValueError, match="no cells"):
-        mean_interval([])
+        mean_interval({})
 
 
 def test_intervals_apart():
@@ -117,7 +119,7 @@ def test_paired_means_see_the_same_rows_for_all_methods():
     assert draws.sum(axis=1) == pytest.approx(np.ones(300))
     assert draws[:, 0].std() > 0.03
     # One on its own is resampled as `mean_interval` resamples it.
-    alone = mean_interval(list(cells[0].values()), replicates=4000)
+    alone = mean_interval(cells[0], replicates=4000)
     paired = interval_of(alone.estimate, paired_means(cells, replicates=4000)[:, 0])
     assert (paired.low, paired.high) == (pytest.approx(alone.low, abs=0.02), pytest.approx(alone.high, abs=0.02))
 
@@ -126,6 +128,26 @@ def test_paired_means_draw_the_seeds_of_each_method_alone():
     two = [{"a": mean_cell([0.0] * 20, [1.0] * 20)}, {"a": mean_cell([0.0] * 20, [1.0] * 20)}]
     first, second = paired_means(two, replicates=2000).T
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.1
+
+
+def test_a_replicate_does_not_depend_on_what_else_is_compared(monkeypatch):
+    source = np.random.default_rng(2)
+
+    def cell(method):
+        return replace(mean_cell(*source.normal(size=(3, 30))), method=method)
+
+    methods = [{dataset: cell(method) for dataset in "abc"} for method in ("base", "lora", "ia3")]
+    every = paired_draws(methods, replicates=200)
+    two = paired_draws([{each: cells[each] for each in "ca"} for cells in methods[1:]], replicates=200)
+    assert all(np.array_equal(two[dataset], every[dataset][:, 1:]) for dataset in "ac")
+    for place, cells in enumerate(methods):
+        alone = mean_interval(cells, replicates=200)
+        draws = np.mean(list(every.values()), axis=0)[:, place]
+        assert np.percentile(draws, [2.5, 97.5]) == pytest.approx([alone.low, alone.high], abs=1e-12)
+    assert np.corrcoef(every["a"][:, 0], every["b"][:, 0])[0, 1] == pytest.approx(0, abs=0.3)
+    # However few are drawn at a time.
+    monkeypatch.setattr("peftbench.stats.intervals._DRAWN", 90)
+    assert all(np.array_equal(each, every[name]) for name, each in paired_draws(methods, replicates=200).items())
 
 
 def test_methods_on_different_rows_are_not_paired():
@@ -239,7 +261,7 @@ TABLE = np.arange(12.0).reshape(4, 3)
         (lambda: spread([1.0, np.inf]), "scores hold inf"),
         (lambda: equal_spread([[1.0, 2.0]]), "at least two"),
         (lambda: equal_spread([[1.0, 2.0], [1.0]]), "two seeds each"),
-        (lambda: mean_interval([mean_cell([1.0, np.nan])]), r"scores of seeds hold nan at \(0,\)"),
+        (lambda: mean_interval({"a": mean_cell([1.0, np.nan])}), r"scores of seeds hold nan at \(0,\)"),
         (lambda: paired_draws([{"a": mean_cell([1.0, np.inf])}]), "scores of seeds hold inf"),
         (lambda: interval_of(1.0, None, confidence=95), "confidence is 95"),
     ],
@@ -339,6 +361,6 @@ def test_few_seeds_make_intervals_too_narrow_by_as_much_as_is_said():
     for _ in range(400):
         rows = source.normal(size=50) * np.sqrt(0.2 * 50)
         seeds = tuple({"x": rows + source.normal() * np.sqrt(0.8)} for _ in range(3))
-        found = mean_interval([Cell(seeds, lambda columns: columns["x"].mean(), (), sums)], replicates=200)
+        found = mean_interval({"a": Cell(seeds, lambda columns: columns["x"].mean(), (), sums)}, replicates=200)
         held.append(found.low <= 0 <= found.high)
     assert np.mean(held) == pytest.approx(0.88, abs=0.05)

@@ -41,6 +41,7 @@ from peftbench.stats import (
     stratified_interval,
     wilcoxon_holm,
 )
+from peftbench.stats.intervals import source_of
 from tests.conftest import REPOSITORY
 
 SOURCE = Path(peftbench.__file__).parent
@@ -59,7 +60,7 @@ def mean_cell(*seeds):
 
 def bootstrap_of_a_mean():
     values = np.random.default_rng(3).gamma(2.0, size=80)
-    ours = mean_interval([mean_cell(values)], replicates=8000)
+    ours = mean_interval({"a": mean_cell(values)}, replicates=8000)
     theirs = scipy_stats.bootstrap((values,), np.mean, method="percentile", n_resamples=8000, random_state=1)
     return apart((ours.low, ours.high), theirs.confidence_interval) / (ours.high - ours.low)
 
@@ -70,9 +71,9 @@ def bootstrap_of_f1():
     gold, predicted = source.integers(3, size=40), source.integers(-1, 3, size=(2, 40))
     columns = [{"gold_class": gold, "predicted_class": each, "lenient_class": each} for each in predicted]
     ours = paired_draws([{"cb": cell_of(columns, spec, "corrected")}], replicates=50)["cb"][:, 0]
-    source, theirs = np.random.default_rng(0), []
-    for _ in range(50):
-        rows, seeds = source.integers(40, size=40), source.integers(2, size=2)
+    drawn_rows = source_of(0, "cb").integers(40, size=(50, 40))
+    drawn_seeds, theirs = source_of(0, "cb", "", 0).integers(2, size=(50, 2)), []
+    for rows, seeds in zip(drawn_rows, drawn_seeds, strict=True):
         present = np.unique([*gold[rows], *predicted[:, rows].ravel()])
         scores = [
             f1_score(

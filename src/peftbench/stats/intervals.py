@@ -2,9 +2,13 @@
 
 A score that is no mean of rows (F1, a correlation, CodeBLEU) is computed anew from the counts of the rows drawn.
 Where it is a function of sums, a draw is a vector of how often each row was drawn, and many draws are one product
-of matrices.
+of matrices. Each dataset has a generator of its own and so has each method's draw of seeds on it: a replicate is
+the same whatever else is compared, so that any part of a comparison has the intervals that it would have alone.
 """
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -60,6 +64,8 @@ class Cell:
     """Names of the rows; what is compared row by row must have the same."""
     sums: Sums | None = None
     """The same score by sums, which is faster; without it each draw is scored by `score`."""
+    method: str = ""
+    """Whose seeds these are: the name that their draws go by."""
 
     @property
     def rows(self) -> int:
@@ -84,7 +90,7 @@ class Cell:
 
 
 def mean_interval(
-    cells: Sequence[Cell],
+    cells: Mapping[str, Cell],
     *,
     replicates: int = REPLICATES,
     confidence: float = CONFIDENCE,
@@ -92,15 +98,15 @@ def mean_interval(
 ) -> Interval:
     """Mean over datasets of the mean over seeds, with the percentile interval of a two-level bootstrap.
 
-    Each replicate draws, for each cell, seeds and test rows with replacement (Efron and Tibshirani 1993, chapters
-    8 and 13), the same rows for all seeds. A single seed is kept, so that the interval then says nothing of
-    seeds; of n seeds a bootstrap sees (n - 1) / n of their variance. Raises `ValueError` without cells.
+    `cells` has the cell of each dataset. Each replicate draws, for each cell, seeds and test rows with replacement
+    (Efron and Tibshirani 1993, chapters 8 and 13), the same rows for all seeds. A single seed is kept, so that the
+    interval then says nothing of seeds; of n seeds a bootstrap sees (n - 1) / n of their variance. Raises
+    `ValueError` without cells.
     """
     if not cells:
         raise ValueError("no cells were given; give at least one")
-    estimate = float(np.mean([cell.estimate() for cell in cells]))
-    named = {str(number): cell for number, cell in enumerate(cells)}
-    draws = paired_means([named], replicates=replicates, seed=seed)
+    estimate = float(np.mean([cell.estimate() for cell in cells.values()]))
+    draws = paired_means([cells], replicates=replicates, seed=seed)
     return interval_of(estimate, None if draws is None else draws[:, 0], confidence=confidence)
 
 
@@ -138,9 +144,10 @@ def paired_draws(
     """Replicates of the score of methods that are compared, for each dataset an array (replicates, methods).
 
     `methods` has the cells of each method by dataset. In one replicate all methods see the same rows, which they
-    share, and each its own draw of seeds, which it does not. None where no dataset has two rows. `advance` is told
-    of replicates as they are made. Raises `ValueError` where the methods differ in datasets or in the rows of one,
-    and for a score that is no finite number.
+    share, and each its own draw of seeds, which it does not. Draws of a dataset depend on its name, and those of
+    seeds on the method's besides, on nothing else that is compared. None where no dataset has two rows. `advance`
+    is told of replicates as they are made. Raises `ValueError` where the methods differ in datasets or in the rows
+    of one, and for a score that is no finite number.
     """
     datasets = list(methods[0]) if methods else []
     if not datasets or any(set(cells) != set(datasets) for cells in methods):
@@ -150,16 +157,11 @@ def paired_draws(
             raise ValueError(f"methods were evaluated on different rows of {dataset}; give the same rows")
     if all(methods[0][dataset].rows < 2 for dataset in datasets):
         return None
-    source = np.random.default_rng(seed)
-    scorers = {dataset: [_Scorer(cells[dataset]) for cells in methods] for dataset in datasets}
+    urns = {dataset: _Urn(dataset, [cells[dataset] for cells in methods], seed) for dataset in datasets}
     found = {dataset: np.empty((replicates, len(methods))) for dataset in datasets}
-    for part in _parts(replicates, sum(methods[0][dataset].rows for dataset in datasets)):
-        drawn = {dataset: _Drawn(scorers[dataset], len(part)) for dataset in datasets}
-        for place in range(len(part)):
-            for dataset in datasets:
-                drawn[dataset].draw(place, source)
+    for part in _parts(replicates, max(methods[0][dataset].rows for dataset in datasets)):
         for dataset in datasets:
-            found[dataset][part.start : part.stop] = drawn[dataset].scores()
+            found[dataset][part.start : part.stop] = urns[dataset].draw(len(part))
         if advance is not None:
             advance(len(part))
     return found
@@ -184,7 +186,7 @@ class _Scorer:
     def scores(self, rows: NDArray[Any], weights: NDArray[Any] | None, seeds: NDArray[Any]) -> Reals:
         """Mean over the drawn seeds, (draws, seeds), of the score of the drawn rows, (draws, rows)."""
         count = len(self.cell.seeds)
-        times = np.stack([np.bincount(each, minlength=count) for each in seeds])
+        times = _times(seeds, count)
         if self.terms is None or weights is None or self.cell.sums is None:
             return np.array([self._one(*each) for each in zip(rows, times, strict=True)])
         totals = (weights.astype(self.terms.dtype, copy=False) @ self.terms).astype(float)
@@ -198,26 +200,40 @@ class _Scorer:
         return float(np.average([self.cell.score(columns) for columns in chosen], weights=times[drawn]))
 
 
-class _Drawn:
-    """Draws of the rows of one dataset, which its methods share, and of the seeds of each method."""
+class _Urn:
+    """Where the rows of one dataset are drawn from, which its methods share, and the seeds of each method."""
 
-    def __init__(self, scorers: Sequence[_Scorer], draws: int) -> None:
-        self.scorers = scorers
-        self.count = scorers[0].cell.rows
-        self.rows = np.empty((draws, self.count), dtype=np.int64)
-        self.seeds = [np.empty((draws, len(each.cell.seeds)), dtype=np.int64) for each in scorers]
+    def __init__(self, dataset: str, cells: Sequence[Cell], seed: int) -> None:
+        self.scorers = [_Scorer(cell) for cell in cells]
+        self.count = cells[0].rows
+        self.rows = source_of(seed, dataset)
+        # Two of one name are still two, and each has seeds of its own.
+        turns: Counter[str] = Counter()
+        self.seeds = []
+        for cell in cells:
+            self.seeds.append(source_of(seed, dataset, cell.method, turns[cell.method]))
+            turns[cell.method] += 1
 
-    def draw(self, place: int, source: np.random.Generator) -> None:
-        self.rows[place] = source.integers(self.count, size=self.count)
-        for seeds in self.seeds:
-            seeds[place] = source.integers(seeds.shape[1], size=seeds.shape[1])
-
-    def scores(self) -> Reals:
-        """Scores of the draws, (draws, methods)."""
+    def draw(self, draws: int) -> Reals:
+        """Scores of the next draws, (draws, methods)."""
+        rows = self.rows.integers(self.count, size=(draws, self.count))
         weights = None
         if any(each.terms is not None for each in self.scorers):
-            weights = np.empty(self.rows.shape, dtype=np.float32)  # exact: no row is drawn 2**24 times
-            for place, rows in enumerate(self.rows):
-                weights[place] = np.bincount(rows, minlength=self.count)
-        both = zip(self.scorers, self.seeds, strict=True)
-        return np.stack([each.scores(self.rows, weights, seeds) for each, seeds in both], axis=1)
+            weights = _times(rows, self.count).astype(np.float32)  # exact: no row is drawn 2**24 times
+        found = []
+        for scorer, source in zip(self.scorers, self.seeds, strict=True):
+            count = len(scorer.cell.seeds)
+            found.append(scorer.scores(rows, weights, source.integers(count, size=(draws, count))))
+        return np.stack(found, axis=1)
+
+
+def _times(drawn: NDArray[Any], count: int) -> NDArray[Any]:
+    """How often each of so many was drawn, (draws, count), in draws of any number of them."""
+    places = drawn + count * np.arange(len(drawn))[:, None]
+    return np.bincount(places.ravel(), minlength=count * len(drawn)).reshape(len(drawn), count)
+
+
+def source_of(seed: int, *names: str | int) -> np.random.Generator:
+    """The generator of these names: of a dataset, its rows; of a dataset, a method and its turn, the seeds."""
+    digest = hashlib.sha256(json.dumps(names).encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest)])
