@@ -1,0 +1,93 @@
+/** PSCP, performance under soft penalties for cost, and where which method wins. Pure, as peftbench/penalty.py. */
+
+export const PENALISED = ["trainable_params", "flops", "memory_bytes"] as const;
+export type Penalised = (typeof PENALISED)[number];
+
+export interface CostModel {
+  /** The cost that halves a score at an exponent of 1. */
+  references: Record<Penalised, number>;
+  exponents: Record<Penalised, number>;
+}
+
+export interface Candidate {
+  method: string;
+  /** Mean score, 0 to 100. */
+  performance: number;
+  costs: Record<Penalised, number>;
+  /** The same draw of rows at the same place in all candidates. */
+  draws: Float64Array | null;
+}
+
+/** The factor in (0, 1] of one cost; a cost below 0, as fewer FLOPs than the base model, counts as 0. */
+export function penalty(cost: number, reference: number, exponent: number): number {
+  return exponent === 0 ? 1 : Math.pow(1 + Math.max(0, cost) / reference, -exponent);
+}
+
+/** The product of all penalties: what PSCP multiplies the performance by. */
+export function weight(costs: Candidate["costs"], model: CostModel): number {
+  return PENALISED.reduce(
+    (product, name) => product * penalty(costs[name], model.references[name], model.exponents[name]),
+    1,
+  );
+}
+
+export function pscp(candidate: Candidate, model: CostModel): number {
+  return candidate.performance * weight(candidate.costs, model);
+}
+
+/** Share of draws in which each candidate alone has the highest PSCP; null where one has no draws. */
+export function winShares(candidates: readonly Candidate[], weights: readonly number[]): number[] | null {
+  const length = candidates[0]?.draws?.length;
+  if (length === undefined || candidates.some((each) => each.draws?.length !== length)) return null;
+  const wins = new Array<number>(candidates.length).fill(0);
+  for (let draw = 0; draw < length; draw++) {
+    let best = -Infinity;
+    let winner = -1;
+    for (let place = 0; place < candidates.length; place++) {
+      const score = candidates[place]!.draws![draw]! * weights[place]!;
+      if (score > best) [best, winner] = [score, place];
+      else if (score === best) winner = -1;
+    }
+    if (winner >= 0) wins[winner]!++;
+  }
+  return wins.map((each) => each / length);
+}
+
+export interface MapPoint {
+  x: number;
+  y: number;
+  /** Place of the winner among the candidates. */
+  winner: number;
+  /** Wins in at least 95 % of the draws; without draws, leads by at least 1 % of its score. */
+  sure: boolean;
+}
+
+/** Who has the highest PSCP over the plane of two exponents, the third as the model has it. */
+export function sensitivity(
+  candidates: readonly Candidate[],
+  model: CostModel,
+  xName: Penalised,
+  yName: Penalised,
+  values: readonly number[],
+): MapPoint[] {
+  const points: MapPoint[] = [];
+  for (const y of values)
+    for (const x of values) {
+      const here = { ...model, exponents: { ...model.exponents, [xName]: x, [yName]: y } };
+      const weights = candidates.map((each) => weight(each.costs, here));
+      const scores = candidates.map((each, place) => each.performance * weights[place]!);
+      let winner = 0;
+      let second = -Infinity;
+      for (let place = 1; place < scores.length; place++) {
+        if (scores[place]! > scores[winner]!) {
+          second = Math.max(second, scores[winner]!);
+          winner = place;
+        } else second = Math.max(second, scores[place]!);
+      }
+      const shares = winShares(candidates, weights);
+      const best = scores[winner]!;
+      const sure = shares ? shares[winner]! >= 0.95 : candidates.length === 1 || best - second >= 0.01 * best;
+      points.push({ x, y, winner, sure });
+    }
+  return points;
+}

@@ -1,0 +1,40 @@
+/** The paper's tables as printed, with what is known to be wrong with them beside. */
+import { usePage } from "../parts/context";
+import { Table, type Column } from "../parts/table";
+import { Notice, Words } from "../parts/text";
+import { link } from "../route";
+import type { PrintedTable, Value } from "../types";
+
+export function Paper() {
+  const { index, route } = usePage();
+  return (
+    <>
+      <h1>The paper's tables, as printed</h1>
+      <p>Nothing here was computed by this project. Where a mark stands beside a table, the <a href={link(route, "errata")}>errata</a> say what is known about its numbers.</p>
+      {index.printed.length === 0 && <p class="none">No printed table came along.</p>}
+      {index.printed.map((each) => <Printed key={each.name} table={each} />)}
+    </>
+  );
+}
+
+function Printed({ table }: { table: PrintedTable }) {
+  const { index, route } = usePage();
+  const rows = table.rows.map((cells, place) => ({ cells, place }));
+  const isNumber = (column: number) => table.rows.some((row) => typeof row[column] === "number");
+  const shown = (value: Value | undefined) => (typeof value === "number" ? String(value) : <Words text={value ?? "–"} />);
+  const columns = table.columns.map((title, column): Column<(typeof rows)[number]> => ({
+    key: String(column), title: <Words text={title} />, name: String(title), number: column > 0 && isNumber(column),
+    value: (row) => row.cells[column], cell: (row) => shown(row.cells[column]),
+  }));
+  return (
+    <section>
+      <h2><Words text={table.title} /></h2>
+      {table.errata.length > 0 && (
+        <Notice kind="warning">
+          {table.errata.map((id, place) => <span key={id}>{place > 0 && ", "}<a href={link(route, "errata", [id])}>Erratum: <Words text={index.errata.find((each) => each.id === id)?.title ?? id} /></a></span>)}
+        </Notice>
+      )}
+      <Table name={table.name} caption="As printed in the paper." columns={columns} rows={rows} keyOf={(row) => String(row.place)} />
+    </section>
+  );
+}
