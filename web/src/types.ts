@@ -43,6 +43,10 @@ export interface Group {
   draws: boolean;
   costs: Record<string, Costs>;
   costs_of: Partial<Record<Cost, string>>;
+  /** Means over all the group's datasets of the methods that have them all, with intervals. */
+  means?: Record<string, { estimate: number; low: number | null; high: number | null }>;
+  /** What the intervals do not say. */
+  caution?: string | null;
   /** Added by the page: "measured", or the import that the numbers come from. */
   source?: string;
 }
@@ -74,10 +78,11 @@ export interface PrintedTable {
 
 export interface Dataset {
   name: string;
-  area: string;
-  task: string;
-  metric: string;
-  metric_title: string;
+  title?: string | null;
+  area: string | null;
+  task: string | null;
+  metric: string | null;
+  metric_title: string | null;
   test_rows: number | null;
   labels: string[] | null;
   /** Safe name of its file, where that is not its name. */
@@ -97,7 +102,10 @@ export interface Erratum {
   id: string;
   title: string;
   paragraphs: string[];
+  columns: string[];
   rows: Value[][];
+  /** Id of each row, that printed tables refer to; null for none. */
+  ids: (string | null)[];
 }
 
 export interface Index {
@@ -130,13 +138,15 @@ export interface MethodFile {
   settings: { name: string; value: Value; meaning: string }[];
   source: string | null;
   trainable: string | null;
+  stability?: { group: string; method: string; datasets: Record<string, { deviation: number; low: number | null; high: number | null; seeds: number }> }[];
 }
 
 export interface DatasetFile {
   name: string;
   spec: Record<string, unknown>;
   example: Record<string, { prompt: string; target: string } | null> | null;
-  lengths: { edges: number[]; counts: number[]; tokenizer: string } | null;
+  lengths: { edges: number[]; counts: number[]; tokenizer: string; of?: string } | null;
+  notes?: string[];
 }
 
 export interface CurvePoint {
@@ -175,7 +185,7 @@ export interface PredictionsFile {
 
 export interface LiveFile {
   at: string;
-  grids: { name: string; total: number; done: number; failed: number; running: number; waiting: number }[];
+  grids: { name: string; total: number | null; done: number; failed: number; running: number; waiting: number | null }[];
   runs: {
     cell: string;
     model: string;

@@ -13,14 +13,16 @@ export interface Candidate {
   method: string;
   /** Mean score, 0 to 100. */
   performance: number;
-  costs: Record<Penalised, number>;
+  /** Unknown is null: it may be so only where its exponent is 0. */
+  costs: Record<Penalised, number | null>;
   /** The same draw of rows at the same place in all candidates. */
   draws: Float64Array | null;
 }
 
 /** The factor in (0, 1] of one cost; a cost below 0, as fewer FLOPs than the base model, counts as 0. */
-export function penalty(cost: number, reference: number, exponent: number): number {
-  return exponent === 0 ? 1 : Math.pow(1 + Math.max(0, cost) / reference, -exponent);
+export function penalty(cost: number | null, reference: number, exponent: number): number {
+  if (exponent === 0) return 1;
+  return cost === null ? NaN : Math.pow(1 + Math.max(0, cost) / reference, -exponent);
 }
 
 /** The product of all penalties: what PSCP multiplies the performance by. */

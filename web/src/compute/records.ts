@@ -53,6 +53,7 @@ function tester(records: Records, name: string, values: Set<string>): (row: numb
 /** Groups of imported records by source, model and protocol: means over seeds, without intervals. */
 export function importedGroups(records: Records): Group[] {
   const found = new Map<string, { group: Group; scores: Map<string, number[]> }>();
+  const own = <T>(): Record<string, T> => Object.create(null) as Record<string, T>; // a method may be called __proto__
   for (let row = 0; row < records.count; row++) {
     const source = readText(records, "source", row);
     if (source === "" || source === "measured" || read(records, "group", row) !== null) continue;
@@ -60,10 +61,10 @@ export function importedGroups(records: Records): Group[] {
       readText(records, name, row),
     ) as [string, string, string, string];
     const id = JSON.stringify([source, model, protocol]);
-    const entry = found.get(id) ?? { group: emptyGroup(id, source, model, protocol), scores: new Map() };
+    const entry = found.get(id) ?? { group: { ...emptyGroup(id, source, model, protocol), cells: own(), costs: own() }, scores: new Map() };
     found.set(id, entry);
     const { group, scores } = entry;
-    const cell = ((group.cells[dataset] ??= {})[method] ??= emptyCell());
+    const cell = ((group.cells[dataset] ??= own<Cell>())[method] ??= emptyCell());
     const score = readNumber(records, "score", row);
     const seed = readNumber(records, "seed", row);
     if (seed !== null && !group.seeds.includes(seed)) group.seeds.push(seed);

@@ -113,7 +113,7 @@ export function standings(
     return {
       method,
       mean: whole ? mean(cells.map((cell) => cell!.estimate!)) : null,
-      interval: drawn && intervalOf(drawn),
+      interval: drawn ? intervalOf(drawn) : whole && datasets.length === group.datasets.length ? intervalWithoutDraws(group, method) : null,
       missing,
       tier: null,
       behind: null,
@@ -123,6 +123,12 @@ export function standings(
   found.sort((a, b) => (b.mean ?? -Infinity) - (a.mean ?? -Infinity) || 0);
   setTiers(found);
   return found;
+}
+
+/** What Python computed for all datasets of the group: there before the draws are, and where these are left out. */
+function intervalWithoutDraws(group: Group, method: string): Interval | null {
+  const found = group.means && Object.hasOwn(group.means, method) ? group.means[method] : undefined;
+  return found && found.low !== null && found.high !== null ? { low: found.low, high: found.high } : null;
 }
 
 function setTiers(ordered: Standing[]): void {

@@ -76,13 +76,14 @@ export function Table<Row>({ name, caption, columns, rows, keyOf, sort = "", pag
               {columns.map((each) => {
                 const here = by === each;
                 const next = here ? (down ? each.key : `-${each.key}`) : each.number ? `-${each.key}` : each.key;
-                const head = <>{each.title}{each.unit && <span class="unit">{each.unit}</span>}</>;
+                const arrow = <span class="arrow" aria-hidden="true">{here ? (down ? "▼" : "▲") : ""}</span>;
+                const head = <>{each.title}{each.sortable !== false && here && arrow}{each.unit && <span class="unit">{each.unit}</span>}</>;
                 return (
                   <th key={each.key} scope="col" class={each.number ? "number" : undefined} title={each.help}
                     aria-sort={here ? (down ? "descending" : "ascending") : undefined}>
                     {each.sortable === false ? head : (
                       <button type="button" class="sort" onClick={() => change(route, { [`${name}.sort`]: next, [`${name}.page`]: "" })}>
-                        {head}<span class="arrow" aria-hidden="true">{here ? (down ? "▼" : "▲") : ""}</span>
+                        {head}
                       </button>
                     )}
                   </th>

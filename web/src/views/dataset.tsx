@@ -9,7 +9,7 @@ import { Figure } from "../parts/figure";
 import { Filters } from "../parts/filters";
 import { scaleOver, Whisker } from "../parts/interval";
 import { Table, type Column } from "../parts/table";
-import { Block, Facts, Name, Notice, Words } from "../parts/text";
+import { Block, Facts, Name, Notice, Prose, Words } from "../parts/text";
 import { link } from "../route";
 import { listed, short } from "../text";
 import { looksOf } from "../theme";
@@ -25,8 +25,8 @@ export function DatasetView() {
   return (
     <>
       <p class="crumbs"><a href={link(route, "heatmap")}>Datasets</a> / dataset</p>
-      <h1><Words text={name} /></h1>
-      {known ? <p><Words text={known.task} />, area <Words text={areaOf(index, name)} />. Scored by <Words text={known.metric_title} />{known.test_rows !== null && `, ${whole(known.test_rows)} test rows`}.</p>
+      <h1><Words text={known?.title || name} />{known?.title && known.title !== name && <> <code><Words text={name} /></code></>}</h1>
+      {known ? <p><Words text={known.task ?? "task unknown"} />, area <Words text={areaOf(index, name)} />. Scored by <Words text={known.metric_title ?? known.metric ?? "an unknown metric"} />{known.test_rows !== null && `, ${whole(known.test_rows)} test rows`}.</p>
         : <Notice kind="warning">No dataset of that name is described here.</Notice>}
       <h2>Scores</h2>
       <Filters parts={["method"]} />
@@ -50,6 +50,7 @@ export function DatasetView() {
         </div>
         {file && <section><h2>Description</h2><Facts of={file.spec} /></section>}
       </div>
+      {file?.notes?.map((each) => <Notice key={each}><Prose text={each} /></Notice>)}
       {file === undefined && known && <p class="none">Reading …</p>}
     </>
   );
@@ -106,7 +107,7 @@ function Lengths({ lengths, name }: { lengths: NonNullable<DatasetFile["lengths"
   const most = bars.reduce((best, each) => (each.count > best.count ? each : best), bars[0]!);
   const of = /char/i.test(lengths.tokenizer) ? "characters" : "tokens";
   return (
-    <Figure name={`lengths-${name}`} title={<>How long prompts are, in <Words text={lengths.tokenizer} /></>} when={[name]}
+    <Figure name={`lengths-${name}`} title={<>How long prompts are{lengths.of && <>: <Words text={lengths.of} /></>} (tokenizer: <Words text={lengths.tokenizer} />)</>} when={[name]}
       description={`Lengths from ${whole(lengths.edges[0])} to ${whole(lengths.edges.at(-1))} ${of}, most rows between ${whole(most.from)} and ${whole(most.to)}.`}
       draw={() => ({
         height: 240, marginLeft: 48, x: { label: `${of} →` }, y: { label: "↑ rows", grid: true },

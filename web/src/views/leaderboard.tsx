@@ -61,8 +61,8 @@ function Board({ group }: { group: Group }) {
         <Notice kind="warning">These runs are not compared: <Prose text={group.refused} /></Notice>
       ) : (
         <>
-          <p class="answer"><Words text={draws === undefined ? "Reading how sure the order is …" : headline} /></p>
-          {draws !== undefined && details.map((each) => <p class="detail" key={each}><Words text={each} /></p>)}
+          <p class="answer"><Words text={headline} /></p>
+          {draws === undefined ? <p class="detail">Reading how sure the order is …</p> : details.map((each) => <p class="detail" key={each}><Words text={each} /></p>)}
           <Common group={group} asked={asked} datasets={datasets} />
           <Standings group={group} datasets={datasets} standings={standings} />
           <p class="next">
@@ -161,7 +161,8 @@ function Caption({ group }: { group: Group }) {
     <>
       Methods by mean score, protocol <Words text={group.protocol} />. {group.draws
         ? "Methods of one tie group cannot be told apart: the 95 % interval of their difference to its leader, drawn on the same test rows, holds 0."
-        : <>No intervals: <Prose text={group.why_no_interval ?? "there are no draws"} />.</>}
+        : group.why_no_interval ? <>No tie groups: <Prose text={group.why_no_interval} />.</> : "There are no draws, so that ties are not told."}
+      {group.caution && <> <Prose text={group.caution} /></>}
     </>
   );
 }

@@ -22,7 +22,7 @@ export function Live() {
           {live.grids.map((each) => (
             <section key={each.name}>
               <h2>Grid <Name text={each.name} /></h2>
-              <p><progress value={each.done + each.failed} max={Math.max(1, each.total)} aria-label={`Progress of grid ${short(each.name)}`} /> {whole(each.done)} of {plural(each.total, "cell")} done, {whole(each.running)} running, {whole(each.waiting)} waiting{each.failed > 0 && <>, <strong class="refused">{whole(each.failed)} failed</strong></>}</p>
+              <p>{each.total !== null && <progress value={each.done + each.failed} max={Math.max(1, each.total)} aria-label={`Progress of grid ${short(each.name)}`} />} {whole(each.done)}{each.total !== null && ` of ${plural(each.total, "cell")}`} done, {whole(each.running)} running{each.waiting !== null && `, ${whole(each.waiting)} waiting`}{each.failed > 0 && <>, <strong class="refused">{whole(each.failed)} failed</strong></>}</p>
             </section>
           ))}
           {live.runs.length === 0 && <p>Nothing runs at the moment.</p>}

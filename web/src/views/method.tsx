@@ -151,6 +151,7 @@ export function LossCurve<Point extends LossPoint>({ name, title, points, by, co
   const { colours } = usePage();
   const names = [...new Set(points.map(by))];
   const ends = names.map((each) => points.filter((point) => by(point) === each).at(-1)!);
+  const validated = points.some((each) => typeof each.validation_loss === "number");
   const last = (point: Point) => point.validation_loss ?? point.loss;
   return (
     <Figure name={name} title={title} when={when}
@@ -158,12 +159,12 @@ export function LossCurve<Point extends LossPoint>({ name, title, points, by, co
       draw={() => ({
         height: 320, marginLeft: 48, marginRight: 90, marginBottom: 36, x: { label: "step →", grid: true }, y: { label: "↑ loss", grid: true },
         marks: [
-          line(points, { x: "step", y: "loss", z: by, stroke: (each: Point) => colour(by(each)), strokeWidth: 1, strokeOpacity: 0.7, strokeDasharray: "4 2" }),
+          line(points, { x: "step", y: "loss", z: by, stroke: (each: Point) => colour(by(each)), ...(validated ? { strokeWidth: 1, strokeOpacity: 0.7, strokeDasharray: "4 2" } : { strokeWidth: 2 }) }),
           line(points.filter((each) => typeof each.validation_loss === "number"), { x: "step", y: "validation_loss", z: by, stroke: (each: Point) => colour(by(each)), strokeWidth: 2.2 }),
           text(spread(ends.map((point) => ({ point, y: last(point) ?? 0 })), points), { x: (each) => each.point.step, y: "y", text: (each) => short(by(each.point), 14), dx: 8, textAnchor: "start", fill: colours.text }),
         ],
       })}>
-      <p class="detail">Dashed: training loss. Solid: validation loss, where there is one.</p>
+      <p class="detail">{validated ? "Dashed: training loss. Solid: validation loss." : "Training loss."}</p>
     </Figure>
   );
 }

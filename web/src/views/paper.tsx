@@ -3,6 +3,8 @@ import { usePage } from "../parts/context";
 import { Table, type Column } from "../parts/table";
 import { Notice, Words } from "../parts/text";
 import { link } from "../route";
+import { short } from "../text";
+import { erratumTitle } from "./errata";
 import type { PrintedTable, Value } from "../types";
 
 export function Paper() {
@@ -31,7 +33,7 @@ function Printed({ table }: { table: PrintedTable }) {
       <h2><Words text={table.title} /></h2>
       {table.errata.length > 0 && (
         <Notice kind="warning">
-          {table.errata.map((id, place) => <span key={id}>{place > 0 && ", "}<a href={link(route, "errata", [id])}>Erratum: <Words text={index.errata.find((each) => each.id === id)?.title ?? id} /></a></span>)}
+          {table.errata.map((id, place) => <span key={id}>{place > 0 && ", "}<a href={link(route, "errata", [id])}>Erratum: <Words text={short(erratumTitle(index, id), 90)} /></a></span>)}
         </Notice>
       )}
       <Table name={table.name} caption="As printed in the paper." columns={columns} rows={rows} keyOf={(row) => String(row.place)} />

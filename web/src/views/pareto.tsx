@@ -1,5 +1,5 @@
 /** Score against one cost: who is not beaten in both, and how surely. */
-import { dot, line, link as linkMark, text } from "@observablehq/plot";
+import { axisX, dot, gridX, line, link as linkMark, text } from "@observablehq/plot";
 import { methodOrder } from "../choice";
 import { frontShares, onFront } from "../compute/pareto";
 import { amount, COST_TITLES, fixed, percent, unitFor } from "../numbers";
@@ -75,15 +75,18 @@ export function Pareto() {
               const hasZero = log && rows.some((each) => each.cost <= 0);
               const scores = rows.flatMap((each) => [each.performance, each.interval?.low ?? each.performance, each.interval?.high ?? each.performance]);
               const padding = (Math.max(...scores) - Math.min(...scores)) * 0.08 + 0.5;
+              const ticks = log && positive.length > 0 ? [...(hasZero ? [zero] : []), ...decades(least, most)] : undefined;
               const named = rows.length > 40 ? rows.filter((each) => each.front) : rows;
               return {
                 height: 440, marginLeft: 48, marginRight: width < 500 ? 20 : 90, marginBottom: 42, marginTop: 26,
                 x: {
-                  type: log && positive.length > 0 ? ("log" as const) : ("linear" as const), grid: true, label: `${title}${unit.name && `, ${unit.name}`} →`, nice: !hasZero,
-                  ...(log && positive.length > 0 ? { domain: [hasZero ? zero / 1.5 : least / 1.5, most * 1.5], ticks: [...(hasZero ? [zero] : []), ...decades(least, most)], tickFormat: (each: number) => (hasZero && each === zero ? "0" : tick(each)) } : { zero: true, tickFormat: tick }),
+                  type: log && positive.length > 0 ? ("log" as const) : ("linear" as const), label: `${title}${unit.name && `, ${unit.name}`} →`, nice: !hasZero,
+                  ...(log && positive.length > 0 ? { domain: [hasZero ? zero / 1.5 : least / 1.5, most * 1.5] } : { zero: true }),
                 },
                 y: { grid: true, domain: [Math.max(0, Math.min(...scores) - padding), Math.min(100, Math.max(...scores) + padding)], label: "↑ mean score" },
                 marks: [
+                  axisX(ticks, { text: (each: number) => (hasZero && each === zero ? "0" : tick(each)), label: `${title}${unit.name && `, ${unit.name}`} →` }),
+                  gridX(ticks),
                   line(best, { x: place, y: "performance", curve: "step-after", stroke: colours.faint, strokeDasharray: "5 4" }),
                   linkMark(rows.filter((each) => each.interval), { x1: place, x2: place, y1: (row: Row) => row.interval!.low, y2: (row: Row) => row.interval!.high, stroke: (row: Row) => look(row).colour, strokeWidth: 2 }),
                   dot(rows, { x: place, y: "performance", r: 6.5, symbol: (row: Row) => look(row).symbol, fill: (row: Row) => (row.front ? look(row).colour : colours.page), stroke: (row: Row) => look(row).colour, strokeWidth: 2 }),
@@ -105,9 +108,11 @@ function isWide(costs: number[]): boolean {
   return positive.length > 1 && Math.max(...positive) / Math.min(...positive) > 20;
 }
 
+/** Ticks of a logarithmic scale: powers of ten, and where these are few 2 and 5 times them. */
 function decades(least: number, most: number): number[] {
+  const steps = most / least < 100 ? [1, 2, 5] : [1];
   const found: number[] = [];
-  for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++) found.push(10 ** power);
+  for (let power = Math.floor(Math.log10(least)); power <= Math.ceil(Math.log10(most)); power++) found.push(...steps.map((step) => step * 10 ** power));
   return found.filter((each) => each >= least / 1.5 && each <= most * 1.5);
 }
 

@@ -13,6 +13,7 @@ import { Name, Notice, Prose, Words } from "../parts/text";
 import { change, link, type Query } from "../route";
 import { listed, short } from "../text";
 import { looksOf } from "../theme";
+import { erratumTitle } from "./errata";
 import { Dot } from "./leaderboard";
 
 const MOST_EXPONENT = 4;
@@ -36,9 +37,12 @@ export function Pscp() {
   const { group } = choose(index, route.query);
   const defaults = index.penalty as CostModel;
   const model = modelOf(route.query, defaults);
-  const known = methods.filter((each) => each.method !== "base" && PENALISED.every((name) => typeof each.costs[name] === "number"));
+  // A cost of importance 0 does not count, so that it need not be known.
+  const needed = PENALISED.filter((name) => model.exponents[name] > 0);
+  const lacks = (each: Costed) => needed.filter((name) => typeof each.costs[name] !== "number");
+  const known = methods.filter((each) => each.method !== "base" && lacks(each).length === 0);
   const unknown = methods.filter((each) => each.method !== "base" && !known.includes(each));
-  const left = [...unknown.map((each) => `${each.title} (${listed(PENALISED.filter((name) => each.costs[name] == null).map((name) => SHORT[name]))} unknown)`), ...refused.map((each) => `${each.method} (${each.why})`)];
+  const left = [...unknown.map((each) => `${each.title} (${listed(lacks(each).map((name) => SHORT[name]))} unknown)`), ...refused.map((each) => `${each.method} (${each.why})`)];
   return (
     <>
       <h1>Performance under the cost of training: PSCP</h1>
@@ -56,7 +60,14 @@ export function Pscp() {
       {table && <p class="detail"><Prose text={table.source} />{table.errata.length > 0 && <> See <ErrataLinks ids={table.errata} />.</>}</p>}
       <Sliders model={model} defaults={defaults} known={known} />
       {why && <Notice kind="warning"><Prose text={why} /></Notice>}
-      {left.length > 0 && <Notice>Left out: <Words text={listed(left, 12)}/>. The base model is not trained and has no PSCP.</Notice>}
+      {left.length > 0 && (
+        <Notice>
+          Left out: <Words text={listed(left, 12)} />.{" "}
+          {[...new Set(unknown.flatMap(lacks))].map((name) => (
+            <button key={name} type="button" class="quiet" onClick={() => change(route, { [`b.${name}`]: "0" })}>Do not count {SHORT[name]}</button>
+          ))}
+        </Notice>
+      )}
       {!ready ? <p class="none">Reading …</p> : known.length === 0 ? <p class="none">No method has a mean and all three costs.</p>
         : <Results from={from} known={known} model={model} />}
     </>
@@ -65,7 +76,7 @@ export function Pscp() {
 
 export function ErrataLinks({ ids }: { ids: string[] }) {
   const { index, route } = usePage();
-  return <>{ids.map((id, place) => <span key={id}>{place > 0 && ", "}<a href={link(route, "errata", [id])}>erratum: <Words text={index.errata.find((each) => each.id === id)?.title ?? id} /></a></span>)}</>;
+  return <>{ids.map((id, place) => <span key={id}>{place > 0 && ", "}<a href={link(route, "errata", [id])}>erratum: <Words text={short(erratumTitle(index, id), 60)} /></a></span>)}</>;
 }
 
 function Sliders({ model, defaults, known }: { model: CostModel; defaults: CostModel; known: Costed[] }) {
@@ -75,7 +86,8 @@ function Sliders({ model, defaults, known }: { model: CostModel; defaults: CostM
   const medians = () => {
     const query: Query = {};
     for (const name of PENALISED) {
-      const costs = known.map((each) => Math.max(0, each.costs[name]!)).sort((a, b) => a - b);
+      const costs = known.flatMap((each) => (typeof each.costs[name] === "number" ? [Math.max(0, each.costs[name])] : [])).sort((a, b) => a - b);
+      if (costs.length === 0) continue;
       const half = costs.length / 2;
       const middle = (costs[Math.ceil(half) - 1]! + costs[Math.floor(half)]!) / 2;
       if (middle > 0) query[`c.${name}`] = String(Number(middle.toPrecision(6)));
@@ -127,7 +139,7 @@ interface Row extends Costed {
 function Results({ from, known, model }: { from: string; known: Costed[]; model: CostModel }) {
   const { index, route, colours } = usePage();
   const order = methodOrder(index);
-  const candidates: Candidate[] = known.map(({ method, performance, costs, draws }) => ({ method, performance, costs: costs as Candidate["costs"], draws }));
+  const candidates: Candidate[] = known.map(({ method, performance, costs, draws }) => ({ method, performance, costs: { trainable_params: costs.trainable_params ?? null, flops: costs.flops ?? null, memory_bytes: costs.memory_bytes ?? null }, draws }));
   const weights = candidates.map((each) => weight(each.costs, model));
   const wins = winShares(candidates, weights);
   const rows: Row[] = known.map((each, place) => ({ ...each, weight: weights[place]!, score: each.performance * weights[place]!, wins: wins?.[place] ?? null }));
@@ -146,7 +158,7 @@ function Results({ from, known, model }: { from: string; known: Costed[]; model:
       const unit = unitFor(COST_TITLES[name].kind, rows.map((each) => each.costs[name]));
       return [
         { key: name, title: SHORT[name][0]!.toUpperCase() + SHORT[name].slice(1), unit: unit.name, number: true, value: (row) => row.costs[name], cell: (row) => amount(row.costs[name], unit) },
-        { key: `${name}.penalty`, title: "penalty", name: `${name} penalty`, number: true, value: (row) => penalty(row.costs[name]!, model.references[name], model.exponents[name]), cell: (row) => fixed(penalty(row.costs[name]!, model.references[name], model.exponents[name]), 3) },
+        { key: `${name}.penalty`, title: "penalty", name: `${name} penalty`, number: true, value: (row) => penalty(row.costs[name] ?? null, model.references[name], model.exponents[name]), cell: (row) => fixed(penalty(row.costs[name] ?? null, model.references[name], model.exponents[name]), 3) },
       ];
     }),
   ];
@@ -189,10 +201,17 @@ function Loss({ rows }: { rows: Row[] }) {
 
 /** Which method has the highest PSCP over the plane of two importances. */
 function Map({ candidates, known, model }: { candidates: Candidate[]; known: Costed[]; model: CostModel }) {
+  const { route } = usePage();
+  const axes = PENALISED.filter((name) => candidates.every((each) => each.costs[name] !== null));
+  const x = axes.find((each) => each === route.query.x) ?? axes[0];
+  const y = axes.find((each) => each === route.query.y && each !== x) ?? axes.findLast((each) => each !== x);
+  if (x === undefined || y === undefined) return <p class="none">The map needs two costs that are known for all methods.</p>;
+  return <Plane {...{ candidates, known, model, axes, x, y }} />;
+}
+
+function Plane({ candidates, known, model, axes, x, y }: { candidates: Candidate[]; known: Costed[]; model: CostModel; axes: Penalised[]; x: Penalised; y: Penalised }) {
   const { index, route, colours } = usePage();
   const order = methodOrder(index);
-  const x = PENALISED.find((each) => each === route.query.x) ?? "trainable_params";
-  const y = PENALISED.find((each) => each === route.query.y && each !== x) ?? PENALISED.find((each) => each !== x && each !== "flops") ?? "memory_bytes";
   const key = JSON.stringify([model, candidates.map((each) => [each.method, each.performance, each.costs])]);
   const points = useMemo(() => sensitivity(candidates, model, x, y, GRID), [key, x, y, candidates[0]?.draws]);
   const shares = candidates.map((_, place) => points.filter((each) => each.winner === place).length / points.length);
@@ -210,7 +229,6 @@ function Map({ candidates, known, model }: { candidates: Candidate[]; known: Cos
   const words = winners.sort((a, b) => shares[b]! - shares[a]!).map((place) => `${known[place]!.title} on ${percent(shares[place]!)} %`);
   const unsure = points.filter((each) => !each.sure);
   const set = (name: "x" | "y") => (value: string) => change(route, { [name]: value });
-  const options = { options: [...PENALISED] };
   const title = (name: string) => COST_TITLES[name as Penalised].title;
   return (
     <Figure name="pscp-map" title="Which method has the highest PSCP" when={[points]}
@@ -230,8 +248,8 @@ function Map({ candidates, known, model }: { candidates: Candidate[]; known: Cos
         {words.join(", ")} of the plane. The cross is where the sliders are. Dotted: not sure, the winner wins in less than 95 % of the draws{candidates.some((each) => each.draws) ? "" : ", or without draws is less than 1 % ahead"}. The importance of {SHORT[third]} is {fixed(model.exponents[third], 2)}.
       </p>
       <div class="filters">
-        <Select label="Across" of={{ value: x, ...options }} set={set("x")} title={title} />
-        <Select label="Up" of={{ value: y, options: PENALISED.filter((each) => each !== x) }} set={set("y")} title={title} />
+        <Select label="Across" of={{ value: x, options: axes }} set={set("x")} title={title} />
+        <Select label="Up" of={{ value: y, options: axes.filter((each) => each !== x) }} set={set("y")} title={title} />
       </div>
     </Figure>
   );
