@@ -3,9 +3,11 @@ import type { Cost } from "./types";
 
 export const NONE = "–";
 
+const FIXED: Intl.NumberFormat[] = []; // by the number of digits: making one costs more than using it
+
 export function fixed(value: number | null | undefined, digits = 1): string {
   if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
-  const words = value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const words = (FIXED[digits] ??= new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits })).format(value);
   return /^-0(\.0+)?$/.test(words) ? words.slice(1) : words;
 }
 

@@ -39,20 +39,37 @@ export function pscp(candidate: Candidate, model: CostModel): number {
 
 /** Share of draws in which each candidate alone has the highest PSCP; null where one has no draws. */
 export function winShares(candidates: readonly Candidate[], weights: readonly number[]): number[] | null {
+  const table = drawTable(candidates);
+  return table && sharesOf(table, weights);
+}
+
+/** All draws in one array, draw by draw, so that the map can go through them a thousand times. */
+function drawTable(candidates: readonly Candidate[]): Float64Array | null {
   const length = candidates[0]?.draws?.length;
   if (length === undefined || candidates.some((each) => each.draws?.length !== length)) return null;
-  const wins = new Array<number>(candidates.length).fill(0);
-  for (let draw = 0; draw < length; draw++) {
+  const table = new Float64Array(length * candidates.length);
+  candidates.forEach(({ draws }, place) => {
+    for (let draw = 0; draw < length; draw++) table[draw * candidates.length + place] = draws![draw]!;
+  });
+  return table;
+}
+
+function sharesOf(table: Float64Array, weights: readonly number[]): number[] {
+  const width = weights.length;
+  const wins = new Array<number>(width).fill(0);
+  for (let row = 0; row < table.length; row += width) {
     let best = -Infinity;
     let winner = -1;
-    for (let place = 0; place < candidates.length; place++) {
-      const score = candidates[place]!.draws![draw]! * weights[place]!;
-      if (score > best) [best, winner] = [score, place];
-      else if (score === best) winner = -1;
+    for (let place = 0; place < width; place++) {
+      const score = table[row + place]! * weights[place]!;
+      if (score > best) {
+        best = score;
+        winner = place;
+      } else if (score === best) winner = -1;
     }
     if (winner >= 0) wins[winner]!++;
   }
-  return wins.map((each) => each / length);
+  return wins.map((each) => (each * width) / table.length);
 }
 
 export interface MapPoint {
@@ -73,6 +90,7 @@ export function sensitivity(
   values: readonly number[],
 ): MapPoint[] {
   const points: MapPoint[] = [];
+  const table = drawTable(candidates);
   for (const y of values)
     for (const x of values) {
       const here = { ...model, exponents: { ...model.exponents, [xName]: x, [yName]: y } };
@@ -86,7 +104,7 @@ export function sensitivity(
           winner = place;
         } else second = Math.max(second, scores[place]!);
       }
-      const shares = winShares(candidates, weights);
+      const shares = table && sharesOf(table, weights);
       const best = scores[winner]!;
       const sure = shares ? shares[winner]! >= 0.95 : candidates.length === 1 || best - second >= 0.01 * best;
       points.push({ x, y, winner, sure });

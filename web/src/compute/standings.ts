@@ -142,8 +142,8 @@ function setTiers(ordered: Standing[]): void {
   for (let tier = 1; waiting.length > 0; tier++) {
     const leader = waiting[0]!;
     waiting = waiting.filter((each) => {
-      const { low, high } = each === leader ? { low: 0, high: 0 } : intervalOf(difference(leader.draws!, each.draws!));
-      if (low > 0 || high < 0) return true;
+      const apart = each === leader ? null : leader === best ? each.behind! : intervalOf(difference(leader.draws!, each.draws!));
+      if (apart && (apart.low > 0 || apart.high < 0)) return true;
       each.tier = tier;
       return false;
     });

@@ -54,7 +54,7 @@ export function sorted<Row>(rows: readonly Row[], value: (row: Row) => Value | u
   return keyed.map((each) => each.row);
 }
 
-export function Table<Row>({ name, caption, columns, rows, keyOf, sort = "", pageSize = 100, rowLook, empty }: Props<Row>) {
+export function Table<Row>({ name, caption, columns, rows, keyOf, sort = "", pageSize = 50, rowLook, empty }: Props<Row>) {
   const { route } = usePage();
   const state = route.query[`${name}.sort`] ?? sort;
   const down = state.startsWith("-");

@@ -31,26 +31,44 @@ export function Notice({ children, kind = "info" }: { children: ComponentChildre
   return <div class={`notice ${kind}`}>{children}</div>;
 }
 
-/** Names and values, any JSON, as a list of terms; what is nested is written as JSON. */
+/** Names and values, any JSON: plain values in a list, what is nested folded away under its name. */
 export function Facts({ of }: { of: Record<string, unknown> }) {
+  const entries = Object.entries(of);
+  const plain = entries.filter(([, value]) => !isNested(value));
   return (
-    <dl class="facts">
-      {Object.entries(of).map(([name, value]) => (
+    <div class="facts">
+      {plain.length > 0 && <List of={plain} />}
+      {entries.filter(([, value]) => isNested(value)).map(([name, value]) => (
+        <details key={name}>
+          <summary><Words text={name.replaceAll("_", " ")} /></summary>
+          <List of={flat(value as object)} />
+        </details>
+      ))}
+    </div>
+  );
+}
+
+function List({ of }: { of: [string, unknown][] }) {
+  return (
+    <dl>
+      {of.map(([name, value]) => (
         <div key={name}>
           <dt><Words text={name.replaceAll("_", " ")} /></dt>
-          <dd><Value value={value} /></dd>
+          <dd>{value === null || value === undefined || value === "" ? <span class="none">none</span> : <Words text={Array.isArray(value) ? value.map(String).join(", ") : value} />}</dd>
         </div>
       ))}
     </dl>
   );
 }
 
-function Value({ value }: { value: unknown }) {
-  if (value === null || value === undefined || value === "") return <span class="none">none</span>;
-  if (typeof value === "object" && !Array.isArray(value) && Object.keys(value).length > 0)
-    return <Facts of={value as Record<string, unknown>} />;
-  if (Array.isArray(value) && value.every((each) => each === null || typeof each !== "object"))
-    return <Words text={value.length ? value.map(String).join(", ") : "none"} />;
-  if (typeof value === "object") return <Words text={JSON.stringify(value)} />;
-  return <Words text={typeof value === "number" ? String(value) : value} />;
+function isNested(value: unknown): value is object {
+  if (value === null || typeof value !== "object") return false;
+  return Array.isArray(value) ? value.some((each) => each !== null && typeof each === "object") : Object.keys(value).length > 0;
+}
+
+/** What is nested as one list, each name with the names above it. */
+function flat(value: object, above = ""): [string, unknown][] {
+  return Object.entries(value).flatMap(([name, each]): [string, unknown][] =>
+    isNested(each) ? flat(each, `${above}${name} / `) : [[above + name, typeof each === "object" && !Array.isArray(each) && each ? "none" : each]],
+  );
 }

@@ -2,7 +2,7 @@
 import { axisX, axisY, dot, link as linkMark, rect, text } from "@observablehq/plot";
 import { useMemo } from "preact/hooks";
 import { choose, methodOrder } from "../choice";
-import { PENALISED, penalty, sensitivity, weight, winShares, type Candidate, type CostModel, type Penalised } from "../compute/pscp";
+import { PENALISED, penalty, sensitivity, weight, winShares, type Candidate, type CostModel, type MapPoint, type Penalised } from "../compute/pscp";
 import { amount, brief, COST_TITLES, fixed, percent, unitFor } from "../numbers";
 import { useCosted, type Costed } from "../parts/candidates";
 import { usePage } from "../parts/context";
@@ -199,6 +199,17 @@ function Loss({ rows }: { rows: Row[] }) {
   );
 }
 
+/** Neighbours of a row that have the same winner as one: fewer things to draw. */
+function joined(points: MapPoint[]): (MapPoint & { end: number })[] {
+  const found: (MapPoint & { end: number })[] = [];
+  for (const each of points) {
+    const last = found.at(-1);
+    if (last && last.y === each.y && last.winner === each.winner) last.end = each.x;
+    else found.push({ ...each, end: each.x });
+  }
+  return found;
+}
+
 /** Which method has the highest PSCP over the plane of two importances. */
 function Map({ candidates, known, model }: { candidates: Candidate[]; known: Costed[]; model: CostModel }) {
   const { route } = usePage();
@@ -212,11 +223,13 @@ function Map({ candidates, known, model }: { candidates: Candidate[]; known: Cos
 function Plane({ candidates, known, model, axes, x, y }: { candidates: Candidate[]; known: Costed[]; model: CostModel; axes: Penalised[]; x: Penalised; y: Penalised }) {
   const { index, route, colours } = usePage();
   const order = methodOrder(index);
-  const key = JSON.stringify([model, candidates.map((each) => [each.method, each.performance, each.costs])]);
+  // Where the sliders stand on the two axes does not change the map, only where its cross is.
+  const key = JSON.stringify([{ ...model, exponents: { ...model.exponents, [x]: 0, [y]: 0 } }, candidates.map((each) => [each.method, each.performance, each.costs])]);
   const points = useMemo(() => sensitivity(candidates, model, x, y, GRID), [key, x, y, candidates[0]?.draws]);
   const shares = candidates.map((_, place) => points.filter((each) => each.winner === place).length / points.length);
   const winners = candidates.flatMap((_, place) => (shares[place]! > 0 ? [place] : []));
   const step = GRID[1]! / 2;
+  const runs = useMemo(() => joined(points), [points]);
   const colour = (place: number) => looksOf(order, candidates[place]!.method, colours).colour;
   const third = PENALISED.find((each) => each !== x && each !== y)!;
   // A name stands at the point of its region that is nearest to the region's middle.
@@ -231,12 +244,12 @@ function Plane({ candidates, known, model, axes, x, y }: { candidates: Candidate
   const set = (name: "x" | "y") => (value: string) => change(route, { [name]: value });
   const title = (name: string) => COST_TITLES[name as Penalised].title;
   return (
-    <Figure name="pscp-map" title="Which method has the highest PSCP" when={[points]}
+    <Figure name="pscp-map" title="Which method has the highest PSCP" when={[points, model.exponents[x], model.exponents[y]]}
       description={`Over importances of ${SHORT[x]} and ${SHORT[y]} from 0 to 4: ${listed(words, 10)} of the plane. Not sure on ${percent(unsure.length / points.length)} %.`}
       draw={(width) => ({
         height: Math.min(width, 460), marginLeft: 46, marginBottom: 40, x: { domain: [-step, MOST_EXPONENT + step], label: `importance of ${SHORT[x]}` }, y: { domain: [-step, MOST_EXPONENT + step], label: `importance of ${SHORT[y]}` },
         marks: [
-          rect(points, { x1: (each) => each.x - step, x2: (each) => each.x + step, y1: (each) => each.y - step, y2: (each) => each.y + step, fill: (each) => colour(each.winner), shapeRendering: "crispEdges" }),
+          rect(runs, { x1: (each) => each.x - step, x2: (each) => each.end + step, y1: (each) => each.y - step, y2: (each) => each.y + step, fill: (each) => colour(each.winner), shapeRendering: "crispEdges" }),
           dot(unsure, { x: "x", y: "y", r: 1.3, fill: "#000" }),
           axisX({ ticks: [0, 1, 2, 3, 4] }), axisY({ ticks: [0, 1, 2, 3, 4] }),
           dot([{ x: model.exponents[x], y: model.exponents[y] }], { x: "x", y: "y", r: 8, symbol: "times", stroke: "#fff", strokeWidth: 6 }),
