@@ -8,6 +8,7 @@ import { amount, COST_TITLES, fixed, percent, unitFor } from "../numbers";
 import { usePage } from "../parts/context";
 import { Filters, sourceTitle } from "../parts/filters";
 import { useGroup } from "../parts/group";
+import { WhenNear } from "../parts/later";
 import { scaleOver, Whisker } from "../parts/interval";
 import { Table, type Column } from "../parts/table";
 import { Name, Notice, Prose, Words } from "../parts/text";
@@ -35,7 +36,8 @@ export function Leaderboard() {
     <>
       <h1 class="hidden">Leaderboard of fine-tuning methods</h1>
       <Filters all />
-      {(several ? groups.slice(0, MOST_GROUPS) : [group]).map((each) => <Board key={each.id} group={each} />)}
+      {(several ? groups.slice(0, MOST_GROUPS) : [group]).map((each, place) => place === 0 ? <Board key={each.id} group={each} />
+        : <WhenNear key={each.id} words={<h2><Name text={each.label} /></h2>}><Board group={each} /></WhenNear>)}
       {several && groups.length > MOST_GROUPS && <Notice>{plural(groups.length - MOST_GROUPS, "more comparison")}: choose a model.</Notice>}
       <Notes />
     </>

@@ -8,6 +8,7 @@ import { useCosted, type Costed } from "../parts/candidates";
 import { usePage } from "../parts/context";
 import { Figure } from "../parts/figure";
 import { Filters, Select } from "../parts/filters";
+import { useLater } from "../parts/later";
 import { Table, type Column } from "../parts/table";
 import { Name, Notice, Prose, Words } from "../parts/text";
 import { change, link, type Query } from "../route";
@@ -220,12 +221,26 @@ function Map({ candidates, known, model }: { candidates: Candidate[]; known: Cos
   return <Plane {...{ candidates, known, model, axes, x, y }} />;
 }
 
-function Plane({ candidates, known, model, axes, x, y }: { candidates: Candidate[]; known: Costed[]; model: CostModel; axes: Penalised[]; x: Penalised; y: Penalised }) {
-  const { index, route, colours } = usePage();
-  const order = methodOrder(index);
+interface PlaneProps {
+  candidates: Candidate[];
+  known: Costed[];
+  model: CostModel;
+  axes: Penalised[];
+  x: Penalised;
+  y: Penalised;
+}
+
+function Plane(props: PlaneProps) {
+  const { candidates, known, model, x, y } = props;
   // Where the sliders stand on the two axes does not change the map, only where its cross is.
   const key = JSON.stringify([{ ...model, exponents: { ...model.exponents, [x]: 0, [y]: 0 } }, candidates.map((each) => [each.method, each.performance, each.costs])]);
-  const points = useMemo(() => sensitivity(candidates, model, x, y, GRID), [key, x, y, candidates[0]?.draws]);
+  const found = useLater(() => ({ points: sensitivity(candidates, model, x, y, GRID), candidates, known, x, y }), [key, x, y, candidates[0]?.draws]);
+  return found ? <Drawn {...props} {...found} model={model} /> : <p class="none">Computing the map …</p>;
+}
+
+function Drawn({ points, candidates, known, model, axes, x, y }: PlaneProps & { points: MapPoint[] }) {
+  const { index, route, colours } = usePage();
+  const order = methodOrder(index);
   const shares = candidates.map((_, place) => points.filter((each) => each.winner === place).length / points.length);
   const winners = candidates.flatMap((_, place) => (shares[place]! > 0 ? [place] : []));
   const step = GRID[1]! / 2;
