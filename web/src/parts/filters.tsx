@@ -1,4 +1,6 @@
 /** Which runs are looked at: source, model, protocol, areas, datasets, methods. Every choice is in the address. */
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef } from "preact/hooks";
 import { areaOf, choose, ALL, type Options } from "../choice";
 import { change, list, unlist } from "../route";
 import { plural, short, visible } from "../text";
@@ -18,7 +20,16 @@ export function sourceTitle(source: string): string {
 }
 
 /** `all` offers all models at once; `parts` says which of the lists to offer. */
-export function Filters({ all = false, parts = ["area", "dataset", "method"] }: { all?: boolean; parts?: ("area" | "dataset" | "method")[] }) {
+interface FiltersProps {
+  all?: boolean;
+  parts?: ("area" | "dataset" | "method")[];
+  /** Not the runs but a table that came along: only what the view adds is offered. */
+  off?: boolean;
+  /** What else the view lets one choose. */
+  children?: ComponentChildren;
+}
+
+export function Filters({ all = false, parts = ["area", "dataset", "method"], off = false, children }: FiltersProps) {
   const { index, route } = usePage();
   const choice = choose(index, route.query);
   const { group, groups } = choice;
@@ -28,6 +39,7 @@ export function Filters({ all = false, parts = ["area", "dataset", "method"] }: 
   const set = (name: string) => (value: string) => change(route, { [name]: value, ...(name === "model" || name === "source" ? { group: "" } : {}) });
   return (
     <form class="filters" aria-label="Filters" onSubmit={(event) => event.preventDefault()}>
+      {!off && <>
       {choice.source.options.length > 1 && <Select label="Source" of={choice.source} set={set("source")} title={sourceTitle} />}
       <Select label="Model" of={all && choice.model.options.length > 1 ? { ...choice.model, options: [...choice.model.options, ALL] } : choice.model}
         set={set("model")} title={(each) => (each === ALL ? "all models" : each)} />
@@ -39,7 +51,9 @@ export function Filters({ all = false, parts = ["area", "dataset", "method"] }: 
       {parts.includes("area") && areas.length > 1 && <Several label="Areas" one="area" name="area" options={areas} />}
       {parts.includes("dataset") && datasets.length > 1 && <Several label="Datasets" one="dataset" name="dataset" options={datasets} />}
       {parts.includes("method") && methods.length > 1 && <Several label="Methods" one="method" name="method" options={methods} />}
-      {["area", "dataset", "method"].some((each) => route.query[each]) && (
+      </>}
+      {children}
+      {!off && ["area", "dataset", "method"].some((each) => route.query[each]) && (
         <button type="button" class="quiet" onClick={() => change(route, { area: "", dataset: "", method: "" })}>Clear</button>
       )}
     </form>
@@ -72,10 +86,22 @@ function Several({ label, one, name, options }: { label: string; one: string; na
   const summary = chosen.length === 0 ? "all" : chosen.length === 1 ? short(chosen[0], 24) : plural(chosen.length, one);
   // With very many the chosen ones come first, so that none is out of reach.
   const shown = options.length > MOST ? [...chosen, ...options.filter((each) => !chosen.includes(each))].slice(0, MOST) : options;
+  const place = useRef<HTMLDetailsElement>(null);
+  const close = () => {
+    place.current!.open = false;
+    place.current!.querySelector("summary")!.focus();
+  };
+  useEffect(() => {
+    const outside = (event: Event) => {
+      if (place.current && !place.current.contains(event.target as Node)) place.current.open = false;
+    };
+    for (const kind of ["pointerdown", "focusin"]) document.addEventListener(kind, outside);
+    return () => ["pointerdown", "focusin"].forEach((kind) => document.removeEventListener(kind, outside));
+  }, []);
   return (
     <div class="field">
       <span id={`label-${name}`}>{label}</span>
-      <details class="several" name="filter">
+      <details class="several" name="filter" ref={place} onKeyDown={(event) => event.key === "Escape" && close()}>
         <summary aria-label={`${label}: ${visible(summary)}`}>{summary}</summary>
         <fieldset>
           <legend class="hidden">{label}</legend>

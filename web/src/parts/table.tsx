@@ -70,7 +70,7 @@ export function Table<Row>({ name, caption, columns, rows, keyOf, sort = "", pag
     <div class="table">
       <div class="scroll" tabIndex={0} role="region" aria-label={`Table: ${short(name.replaceAll("-", " "), 80)}`}>
         <table>
-          <caption>{caption}</caption>
+          <caption><span class="stay">{caption}</span></caption>
           <thead>
             <tr>
               {columns.map((each) => {

@@ -49,15 +49,14 @@ export function Heatmap() {
   return (
     <>
       <h1>Every dataset with every method</h1>
-      <Filters />
-      {group.refused && <Notice kind="warning">These runs are not compared: <Prose text={group.refused} /></Notice>}
-      <div class="filters">
+      <Filters>
         <Select label="Colour" of={{ value: mode, options: methods.includes("base") ? Object.keys(MODES) : ["score", "best"] }} title={(each) => MODES[each]!} set={(value) => change(route, { colour: value === "score" ? "" : value })} />
-      </div>
+      </Filters>
+      {group.refused && <Notice kind="warning">These runs are not compared: <Prose text={group.refused} /></Notice>}
       <Legend mode={mode} gaps={gaps} />
       <div class="scroll heat" tabIndex={0} role="region" aria-label="Table: scores of every dataset with every method">
         <table>
-          <caption><Words text={group.label} />, protocol <Words text={group.protocol} />: mean over seeds, 0 to 100. The best of a dataset is bold. A cell leads to its runs.</caption>
+          <caption><span class="stay"><Words text={group.label} />, protocol <Words text={group.protocol} />: mean over seeds, 0 to 100. The best of a dataset is bold. A cell leads to its runs.</span></caption>
           <thead>
             <tr>
               <th scope="col">Dataset</th>

@@ -50,15 +50,14 @@ export function Pareto() {
     <>
       <h1>Score against cost</h1>
       <p>A method is on the front if no other is cheaper and at least as good. The rest costs more than it gives.</p>
-      {!table && <Filters />}
-      <div class="filters">
+      <Filters off={table !== null}>
         {index.tables.length > 0 && (
           <Select label="Numbers from" of={{ value: table?.name ?? "", options: ["", ...index.tables.map((each) => each.name)] }}
             title={(name) => index.tables.find((each) => each.name === name)?.title ?? "the runs"} set={(name) => change(route, { table: name })} />
         )}
         <Select label="Cost" of={{ value: cost, options: available }} title={(name) => COST_TITLES[name as Cost].title} set={(value) => change(route, { cost: value, scale: "" })} />
         <Select label="Scale" of={{ value: log ? "log" : "linear", options: ["log", "linear"] }} title={(each) => (each === "log" ? "logarithmic" : "linear")} set={(value) => change(route, { scale: value })} />
-      </div>
+      </Filters>
       {why && <Notice kind="warning"><Prose text={why} /></Notice>}
       {left.length > 0 && <Notice>Not shown: <Words text={listed(left, 12)} />.</Notice>}
       {!ready ? <p class="none">Reading …</p> : rows.length === 0 ? <p class="none">No method has a mean and this cost.</p> : (
@@ -66,7 +65,7 @@ export function Pareto() {
           <p class="answer"><Words text={`On the front of ${title}: ${listed(best.map((each) => each.title))}.`} /></p>
           <Figure name={`pareto-${cost}`} title={<>Mean score against {title}, <Words text={from} /></>} when={[rows.map((each) => [each.method, each.cost, each.performance, each.interval?.low].join()).join(), log]}
             description={`${listed(rows.map((row) => `${row.title}: ${amount(row.cost, unit)} ${unit.name}, score ${fixed(row.performance)}${row.front ? ", on the front" : ""}`), 30)}.`}
-            draw={(width) => {
+            draw={() => {
               const positive = rows.map((each) => scaled(each.cost)).filter((each) => each > 0);
               const [least, most] = [Math.min(...positive), Math.max(...positive)];
               // On a logarithmic scale a cost of 0 has no place: it is set left of all others, and its tick says 0.
@@ -76,9 +75,12 @@ export function Pareto() {
               const scores = rows.flatMap((each) => [each.performance, each.interval?.low ?? each.performance, each.interval?.high ?? each.performance]);
               const padding = (Math.max(...scores) - Math.min(...scores)) * 0.08 + 0.5;
               const ticks = log && positive.length > 0 ? [...(hasZero ? [zero] : []), ...decades(least, most)] : undefined;
+              // Names stand right of their marks, but near the right edge left of them.
+              const ends = log && positive.length > 0 ? [hasZero ? zero : least, most].map(Math.log) : [0, most];
+              const isRight = (row: Row) => ((log && positive.length > 0 ? Math.log(place(row)) : place(row)) - ends[0]!) / (ends[1]! - ends[0]! || 1) > 0.7;
               const named = rows.length > 40 ? rows.filter((each) => each.front) : rows;
               return {
-                height: 440, marginLeft: 48, marginRight: width < 500 ? 20 : 90, marginBottom: 42, marginTop: 26,
+                height: 440, marginLeft: 48, marginRight: 24, marginBottom: 42, marginTop: 26,
                 x: {
                   type: log && positive.length > 0 ? ("log" as const) : ("linear" as const), label: `${title}${unit.name && `, ${unit.name}`} →`, nice: !hasZero,
                   ...(log && positive.length > 0 ? { domain: [hasZero ? zero / 1.5 : least / 1.5, most * 1.5] } : { zero: true }),
@@ -90,7 +92,9 @@ export function Pareto() {
                   line(best, { x: place, y: "performance", curve: "step-after", stroke: colours.faint, strokeDasharray: "5 4" }),
                   linkMark(rows.filter((each) => each.interval), { x1: place, x2: place, y1: (row: Row) => row.interval!.low, y2: (row: Row) => row.interval!.high, stroke: (row: Row) => look(row).colour, strokeWidth: 2 }),
                   dot(rows, { x: place, y: "performance", r: 6.5, symbol: (row: Row) => look(row).symbol, fill: (row: Row) => (row.front ? look(row).colour : colours.page), stroke: (row: Row) => look(row).colour, strokeWidth: 2 }),
-                  text(named, { x: place, y: "performance", text: (row: Row) => short(row.title, 18), dx: 12, textAnchor: "start", fontSize: 13, fill: colours.text, stroke: colours.page, strokeWidth: 4 }),
+                  ...[1, -1].map((side) =>
+                    text(named.filter((row) => (isRight(row) ? -1 : 1) === side), { x: place, y: "performance", text: (row: Row) => short(row.title, 18), dx: 11 * side, dy: -9, textAnchor: side === 1 ? "start" : "end", fontSize: 13, fill: colours.text, stroke: colours.page, strokeWidth: 4 }),
+                  ),
                 ],
               };
             }}>

@@ -51,13 +51,12 @@ export function Pscp() {
         The mean score times one penalty for each cost, <code>(1 + cost / reference)</code> to the power of minus its importance. A cost as large as
         its reference halves the score at importance 1. Both are choices: move them and see whether the order holds.
       </p>
-      <div class="filters">
+      <Filters off={table !== null}>
         {index.tables.length > 0 && (
           <Select label="Numbers from" of={{ value: table?.name ?? "", options: [...(group ? [""] : []), ...index.tables.map((each) => each.name)] }}
             title={(name) => index.tables.find((each) => each.name === name)?.title ?? "the runs"} set={(name) => change(route, { table: name })} />
         )}
-      </div>
-      {!table && <Filters />}
+      </Filters>
       {table && <p class="detail"><Prose text={table.source} />{table.errata.length > 0 && <> See <ErrataLinks ids={table.errata} />.</>}</p>}
       <Sliders model={model} defaults={defaults} known={known} />
       {why && <Notice kind="warning"><Prose text={why} /></Notice>}
