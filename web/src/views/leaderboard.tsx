@@ -65,7 +65,7 @@ function Board({ group }: { group: Group }) {
         <>
           <p class="answer"><Words text={headline} /></p>
           {draws === undefined ? <p class="detail">Reading how sure the order is …</p> : details.map((each) => <p class="detail" key={each}><Words text={each} /></p>)}
-          <Common group={group} asked={asked} datasets={datasets} />
+          {(route.query.common === "1" || standings.some((each) => each.missing.length > 0)) && <Common group={group} asked={asked} datasets={datasets} />}
           <Standings group={group} datasets={datasets} standings={standings} />
           <p class="next">
             What does it cost? <a href={link(route, "pareto")}>Score against cost</a>, <a href={link(route, "pscp")}>PSCP</a>. Where

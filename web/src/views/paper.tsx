@@ -1,4 +1,5 @@
 /** The paper's tables as printed, with what is known to be wrong with them beside. */
+import { fixed } from "../numbers";
 import { usePage } from "../parts/context";
 import { Table, type Column } from "../parts/table";
 import { Notice, Words } from "../parts/text";
@@ -23,10 +24,12 @@ function Printed({ table }: { table: PrintedTable }) {
   const { index, route } = usePage();
   const rows = table.rows.map((cells, place) => ({ cells, place }));
   const isNumber = (column: number) => table.rows.some((row) => typeof row[column] === "number");
-  const shown = (value: Value | undefined) => (typeof value === "number" ? String(value) : <Words text={value ?? "–"} />);
+  // As many decimals as the column has, so that 91 stands as 91.0 among its neighbours, as in print.
+  const digits = table.columns.map((_, column) => Math.max(0, ...table.rows.map((row) => decimals(row[column]))));
+  const shown = (value: Value | undefined, column: number) => (typeof value === "number" ? fixed(value, digits[column]) : <Words text={value ?? "–"} />);
   const columns = table.columns.map((title, column): Column<(typeof rows)[number]> => ({
     key: String(column), title: <Words text={title} />, name: String(title), number: column > 0 && isNumber(column),
-    value: (row) => row.cells[column], cell: (row) => shown(row.cells[column]),
+    value: (row) => row.cells[column], cell: (row) => shown(row.cells[column], column),
   }));
   return (
     <section>
@@ -39,4 +42,8 @@ function Printed({ table }: { table: PrintedTable }) {
       <Table name={table.name} caption="As printed in the paper." columns={columns} rows={rows} keyOf={(row) => String(row.place)} />
     </section>
   );
+}
+
+function decimals(value: Value | undefined): number {
+  return typeof value === "number" ? Math.min(6, String(value).split(".")[1]?.length ?? 0) : 0;
 }
