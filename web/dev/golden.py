@@ -62,18 +62,28 @@ def scores(random: np.random.Generator) -> list[dict[str, object]]:
 
 
 def plane(random: np.random.Generator) -> dict[str, object]:
-    """Winner at each point of importances of parameters and memory, FLOPs at 1, and win shares at the paper's model."""
+    """Winner at each point of importances of parameters and memory, FLOPs at 1; win shares at the paper's."""
     candidates = [
         Candidate(name, float(base), params, flops, memory, draws=base + random.normal(0, 3, 50))
         for name, base, params, flops, memory in (
-            ("lora", 80.0, 1.5e7, 2e11, 28e9), ("ln_tuning", 78.0, 2.7e5, 0.0, 27e9), ("prefix", 60.0, 3e7, 0.0, 20e9))
+            ("lora", 80.0, 1.5e7, 2e11, 28e9),
+            ("ln_tuning", 78.0, 2.7e5, 0.0, 27e9),
+            ("prefix", 60.0, 3e7, 0.0, 20e9),
+        )
     ]  # fmt: skip
     values = np.linspace(0, 4, 9).tolist()
     found = exponent_map(candidates, CostModel(), (values, [1.0], values))
     return {
         "values": values,
-        "candidates": [{"method": each.method, "performance": each.performance, "costs": [each.params, each.flops, each.memory],
-                        "draws": each.draws.tolist() if each.draws is not None else None} for each in candidates],
+        "candidates": [
+            {
+                "method": each.method,
+                "performance": each.performance,
+                "costs": [each.params, each.flops, each.memory],
+                "draws": each.draws.tolist() if each.draws is not None else None,
+            }
+            for each in candidates
+        ],
         "winner": found.winner[:, 0, :].T.ravel().tolist(),
         "sure": (found.share[:, 0, :] >= 0.95).T.ravel().tolist() if found.share is not None else None,
         "shares": win_shares(candidates, CostModel()),

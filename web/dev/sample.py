@@ -472,7 +472,7 @@ def details(random: np.random.Generator, out: Path) -> None:
                 },
                 "example": {
                     "corrected": {
-                        "prompt": "Decide whether the conclusion follows from the text.\nText: The museum in Leeds will open again.\nConclusion: A museum.",
+                        "prompt": "Does it follow?\nText: The museum will open again.\nConclusion: A museum.",
                         "target": "entailment",
                     },
                     "published": {"prompt": "premise: The museum", "target": "entailment"},

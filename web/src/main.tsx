@@ -37,7 +37,7 @@ function App() {
     // Without storage the address remembers; with it an address that names a theme gives way.
     change(route, { theme: remember(next) ? "" : next }, true);
   };
-  if (page === undefined) return <p class="loading">Reading the results …</p>;
+  if (page === undefined) return <main class="loading"><p>Reading the results …</p></main>;
   if (page === null)
     return <main class="loading"><h1>No results here</h1><p>The file data/index.js beside this page could not be read. Build the folder again with <code>peftbench site build</code>.</p></main>;
   const found = Object.hasOwn(VIEWS, route.view) ? VIEWS[route.view] : undefined;
