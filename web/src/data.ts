@@ -7,6 +7,7 @@ export type Loaded<T> = T | null | undefined;
 const files = new Map<string, unknown>();
 const asked = new Set<string>();
 const listeners = new Set<() => void>();
+const shown = new Map<string, number>(); // how many parts of the page show a file now
 
 const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]*(\/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$/;
 const ADDRESS = /^data\/[A-Za-z0-9._/-]+\.js(\?\d+)?$/;
@@ -55,6 +56,18 @@ export function request(name: string, version?: number): void {
   document.head.append(script);
 }
 
+/** Records have come: read anew what is shown, and forget what is not, so that it is read when it is wanted again. */
+export function refresh(version: number): void {
+  for (const name of asked)
+    if (name !== "live") {
+      if ((shown.get(name) ?? 0) > 0) request(name, version);
+      else {
+        asked.delete(name);
+        files.delete(name);
+      }
+    }
+}
+
 /** Files by name, in the order asked for; each is read once, when it is first wanted. */
 export function useFiles<T>(names: readonly string[]): Loaded<T>[] {
   const [, redraw] = useReducer((count: number) => count + 1, 0);
@@ -62,8 +75,12 @@ export function useFiles<T>(names: readonly string[]): Loaded<T>[] {
   useEffect(() => {
     listeners.add(redraw as () => void);
     for (const name of names) if (!asked.has(name)) request(name);
+    for (const name of names) shown.set(name, (shown.get(name) ?? 0) + 1);
     (redraw as () => void)(); // a file may have come between drawing and this effect
-    return () => void listeners.delete(redraw as () => void);
+    return () => {
+      listeners.delete(redraw as () => void);
+      for (const name of names) shown.set(name, (shown.get(name) ?? 1) - 1);
+    };
   }, [key]);
   return names.map((name) => files.get(name) as Loaded<T>);
 }

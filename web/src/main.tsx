@@ -2,7 +2,7 @@
 import { Component, render, type ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import "./style.css";
-import { request, useFile } from "./data";
+import { refresh, request, useFile } from "./data";
 import { PageContext, usePage } from "./parts/context";
 import { Notice, Words } from "./parts/text";
 import { change, link, useRoute } from "./route";
@@ -111,7 +111,7 @@ function usePolling(index: Index | null, live: LiveFile | null): void {
   const seen = useRef<number | null>(null);
   useEffect(() => {
     if (!live) return;
-    if (seen.current !== null && live.changed !== seen.current) request("index", Date.now());
+    if (seen.current !== null && live.changed !== seen.current) refresh(Date.now());
     seen.current = live.changed;
   }, [live?.changed]);
 }

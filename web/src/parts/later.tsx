@@ -24,8 +24,12 @@ export function WhenNear({ words, children }: { words: ComponentChildren; childr
 export function useLater<T extends object>(compute: () => T, when: unknown[]): T | null {
   const [value, setValue] = useState<T | null>(null);
   useEffect(() => {
-    const timer = setTimeout(() => setValue(compute()));
-    return () => clearTimeout(timer);
+    let timer: ReturnType<typeof setTimeout>;
+    const frame = requestAnimationFrame(() => (timer = setTimeout(() => setValue(compute())))); // after the next frame
+    return () => {
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+    };
   }, when);
   return value;
 }

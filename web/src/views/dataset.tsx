@@ -1,16 +1,18 @@
 /** One dataset: what it is, an example as a model sees it, how long its prompts are, and how all methods do on it. */
 import { dot, link as linkMark, rectY, ruleY } from "@observablehq/plot";
 import { areaOf, choose, methodOrder, methodTitle } from "../choice";
+import { labelOf } from "../compute/rates";
+import { readText, where } from "../compute/records";
 import { cellOf, isComplete } from "../compute/standings";
 import { useFile } from "../data";
 import { fixed, whole } from "../numbers";
 import { usePage } from "../parts/context";
 import { Figure } from "../parts/figure";
-import { Filters } from "../parts/filters";
+import { Filters, Select } from "../parts/filters";
 import { scaleOver, Whisker } from "../parts/interval";
 import { Table, type Column } from "../parts/table";
 import { Block, Facts, Name, Notice, Prose, Words } from "../parts/text";
-import { link } from "../route";
+import { change, link } from "../route";
 import { listed, short } from "../text";
 import { looksOf } from "../theme";
 import type { Cell, DatasetFile, Group } from "../types";
@@ -87,6 +89,7 @@ function Scores({ group, dataset }: { group: Group; dataset: string }) {
   const shown = known.slice(0, 30);
   return (
     <>
+      <SideBySide group={group} dataset={dataset} methods={known.map((each) => each.method)} />
       <Table name="scores" caption={<>All methods on <Words text={dataset} />, <Words text={group.label} />.</>} columns={columns} rows={rows} keyOf={(row) => row.method} sort="-score" />
       <Figure name={`scores-${dataset}`} title={<>Scores on <Words text={dataset} /> with 95 % intervals</>} when={[group.id, dataset, shown.map((each) => each.method).join()]}
         description={`Scores: ${listed(shown.map(({ method, cell }) => `${title(method)} ${fixed(cell.estimate)}`), 30)}.`}
@@ -98,6 +101,29 @@ function Scores({ group, dataset }: { group: Group; dataset: string }) {
           ],
         })} />
     </>
+  );
+}
+
+/** Two methods on the same rows: the first seed that each has. */
+function SideBySide({ group, dataset, methods }: { group: Group; dataset: string; methods: string[] }) {
+  const { index, route } = usePage();
+  const { records } = index;
+  const keys = new Map<string, string>();
+  for (const row of where(records, { dataset: [dataset], status: ["done"], model: [group.model], protocol: [group.protocol], source: [group.source ?? "measured"] })) {
+    const method = labelOf(records, row);
+    if (readText(records, "group", row) === group.id || !keys.has(method)) keys.set(method, keys.get(method) ?? readText(records, "key", row));
+  }
+  const options = methods.filter((each) => keys.has(each)).slice(0, 500);
+  if (options.length < 2 || group.source !== "measured") return null;
+  const first = options.find((each) => each === route.query.first) ?? options[0]!;
+  const second = options.find((each) => each === route.query.second && each !== first) ?? options.find((each) => each !== first)!;
+  const title = (method: string) => methodTitle(index, method);
+  return (
+    <div class="filters">
+      <Select label="Side by side" of={{ value: first, options }} title={title} set={(value) => change(route, { first: value })} />
+      <Select label="and" of={{ value: second, options: options.filter((each) => each !== first) }} title={title} set={(value) => change(route, { second: value })} />
+      <a class="button" href={link(route, "diff", [keys.get(first)!, keys.get(second)!])}>Rows on which they differ</a>
+    </div>
   );
 }
 

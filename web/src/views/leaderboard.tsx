@@ -13,7 +13,7 @@ import { scaleOver, Whisker } from "../parts/interval";
 import { Table, type Column } from "../parts/table";
 import { Name, Notice, Prose, Words } from "../parts/text";
 import { change, link } from "../route";
-import { listed, plural } from "../text";
+import { listed, plural, short } from "../text";
 import { looksOf } from "../theme";
 import type { Cost, Group } from "../types";
 
@@ -47,7 +47,7 @@ export function Leaderboard() {
 function Board({ group }: { group: Group }) {
   const { index, route } = usePage();
   const { asked, datasets, methods, standings, draws } = useGroup(group);
-  const title = (method: string) => methodTitle(index, method);
+  const title = (method: string) => short(methodTitle(index, method), 60);
   const trained = methods.filter((each) => each !== "base").length;
   const areas = [...new Set(datasets.map((each) => areaOf(index, each)))];
   const { headline, details } = answer(standings, datasets.length, title, group.why_no_interval);
@@ -56,7 +56,7 @@ function Board({ group }: { group: Group }) {
       <p class="lead">
         {plural(trained, "way", "ways")} to fine-tune <h2 class="inline"><Name text={group.label} /></h2>
         {methods.includes("base") && ", and the model as it is,"} compared on {plural(datasets.length, "dataset")}
-        {areas.length > 0 && ` (${listed(areas)})`} with {plural(group.seeds.length, "seed")}.
+        {areas.length > 0 && ` (${listed(areas)})`}{group.seeds.length > 0 && ` with ${plural(group.seeds.length, "seed")}`}.
         {group.source !== "measured" && <> Numbers from: <Words text={sourceTitle(group.source ?? "")} />.</>} Scores go from 0 to 100, higher is better.
       </p>
       {group.refused ? (
@@ -88,7 +88,7 @@ function Common({ group, asked, datasets }: { group: Group; asked: string[]; dat
         <input type="checkbox" checked={on} onChange={() => change(route, { common: on ? "" : "1" })} /> Take only datasets that all methods have
       </label>
       {on && (
-        <span> {left.length === 0
+        <span class="block-line">{left.length === 0
           ? `All ${asked.length} have all ${group.methods.length > 1 ? "methods" : "runs"}: nothing is left out.`
           : `Compared on ${datasets.length} of ${asked.length}; left out for all methods: ${listed(left, 27)}.`}</span>
       )}
@@ -130,11 +130,11 @@ function Standings({ group, datasets, standings }: { group: Group; datasets: str
         </span>
       ),
     },
-    {
-      key: "tier", title: "Tie group", number: true, value: (row) => row.tier,
+    ...(standings.every((each) => each.tier === null) ? [] : [{
+      key: "tier", title: "Tie group", number: true, value: (row: Standing) => row.tier,
       help: "1: the leader and all that cannot be told apart from it. 2: the best of the rest, and all that cannot be told apart from that; and so on.",
-    },
-    { key: "invalid", title: "Invalid", unit: "%", number: true, value: invalid, cell: (row) => percent(invalid(row)), help: "Share of outputs that are no answer of the required form; they count as wrong." },
+    }]),
+    ...(standings.every((each) => invalid(each) === null) ? [] : [{ key: "invalid", title: "Invalid", unit: "%", number: true, value: invalid, cell: (row: Standing) => percent(invalid(row)), help: "Share of outputs that are no answer of the required form; they count as wrong." }]),
     ...costs.map((name): Column<Standing> => {
       const { title, kind, meaning } = COST_TITLES[name];
       const unit = unitFor(kind, standings.map((each) => cost(each, name)));
