@@ -12,7 +12,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test lint web bench bench-quick bench-page faults lock slurm browser clean
+.PHONY: setup demo test lint bench bench-quick bench-page faults lock slurm browser clean
 
 setup: $(READY)
 
@@ -38,6 +38,7 @@ lint: $(READY)
 	$(VENV)/bin/lint-imports
 
 # The page: checked, tested and built into src/peftbench/site/assets. Needs Node 20 or newer, and nothing of Python.
+.PHONY: web
 web:
 	cd web && npm ci --no-fund --no-audit && npm run check && npm test && npm run build
 

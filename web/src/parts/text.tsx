@@ -54,7 +54,7 @@ function List({ of }: { of: [string, unknown][] }) {
       {of.map(([name, value]) => (
         <div key={name}>
           <dt><Words text={name.replaceAll("_", " ")} /></dt>
-          <dd>{value === null || value === undefined || value === "" ? <span class="none">none</span> : <Words text={Array.isArray(value) ? value.map(String).join(", ") : value} />}</dd>
+          <dd>{value === null || value === undefined || String(value) === "" ? <span class="none">none</span> : <Words text={Array.isArray(value) ? value.map(String).join(", ") : value} />}</dd>
         </div>
       ))}
     </dl>
