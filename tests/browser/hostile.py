@@ -90,19 +90,15 @@ def imports(folder):
     results = [
         ImportedResult(
             source="lm-eval",
-            file=payload,
+            **dict.fromkeys(
+                ("file", "tool", "experiment", "model", "original_dataset", "method", "metric"), payload
+            ),
             file_sha256="a" * 64,
-            tool=payload,
-            experiment=payload,
-            model=payload,
-            original_dataset=payload,
-            method=payload,
-            metric=payload,
             score=50.0,
             original_value=0.5,
             original_scale="0 to 1",
             notes=payload,
-        )  # fmt: skip
+        )
         for payload in PAYLOADS
     ]
     keep(results, "lm-eval", folder, None, PAYLOADS)
