@@ -4,7 +4,6 @@ import hashlib
 
 from peftbench.datasets import add_dataset, dataset_names, get_dataset
 from peftbench.finished import write_record
-from peftbench.metrics import metrics
 from peftbench.parts import settle
 from peftbench.predictions import Prediction, write_predictions
 from peftbench.records import CurvePoint, Failure
@@ -27,7 +26,6 @@ def hostile_dataset():
         }
         labels = {"0": PAYLOADS[5], "1": PAYLOADS[60]}
         add_dataset(first.model_copy(update={"name": DATASET, **texts, "labels": labels}))
-    assert metrics
     return DATASET
 
 
@@ -35,7 +33,6 @@ def write(
     folder, place, payload, *, model=None, method=None, settings=None, dataset="rte", rows=None, failed=False
 ):
     """One run with a payload in each text of its records; `rows` are outputs with their references."""
-    name = as_name(payload)
     config = config_of(folder, "lora", dataset, 42, model=model or "models/small").model_copy(
         update={"method": MethodChoice(name=method or "lora", settings=settings or {})}
     )
@@ -82,7 +79,29 @@ def write(
         tokens=tokens_of("test").model_copy(update={"rows": len(outputs)}),
     )  # fmt: skip
     write_record(target / "result.json", record)
-    del name
+
+
+def imports(folder):
+    """Every payload in the names of results of others, where they can be imported."""
+    try:
+        from peftbench.importers.results import ImportedResult, keep
+    except ImportError:
+        return
+    results = [
+        ImportedResult(
+            source="lm-eval",
+            **dict.fromkeys(
+                ("file", "tool", "experiment", "model", "original_dataset", "method", "metric"), payload
+            ),
+            file_sha256="a" * 64,
+            score=50.0,
+            original_value=0.5,
+            original_scale="0 to 1",
+            notes=payload,
+        )
+        for payload in PAYLOADS
+    ]
+    keep(results, "lm-eval", folder, None, PAYLOADS)
 
 
 def fill(folder):
@@ -98,6 +117,7 @@ def fill(folder):
     for dataset in ("rte", hostile_dataset()):
         write(folder, -1, PAYLOADS[0], method="ia3", dataset=dataset, rows=every)
         write(folder, -1, PAYLOADS[0], method="ln_tuning", dataset=dataset, rows=every[::-1])
+    imports(folder)
     # Names of folders come into sentences about what cannot be read.
     for place, payload in enumerate(PAYLOADS):
         name = "".join(c for c in payload if c not in "/\x00")[:60].strip()
