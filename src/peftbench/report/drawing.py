@@ -17,7 +17,7 @@ from peftbench.disk import draft_of, explained
 from peftbench.errors import NotInstalled
 from peftbench.figures import plain
 from peftbench.penalty import GIGA, TERA
-from peftbench.report.escaping import one_line
+from peftbench.report.escaping import one_line, shortened
 from peftbench.report.layout import label
 from peftbench.report.score_tables import stability_datasets
 from peftbench.report.sheet import Method, Sheet
@@ -31,9 +31,9 @@ KINDS = (".svg", ".png")
 _INK, _GREY, _LIGHT = "#0072B2", "#444444", "#BBBBBB"
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Colours that people with any common colour blindness can tell apart (Okabe and Ito 2008)."""
-_SHAPES = "osD^vP*X<>ph"
 _LONGEST = 34
 """Characters of a name in a figure."""
+_SHAPES = "osD^vP*X<>ph"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,16 @@ class Standing:
 
 
 def name(text: str) -> str:
-    """A name as a figure shows it: cut in the middle where it is long, never mathematics."""
-    line = one_line(text)
-    if len(line) > _LONGEST:
-        half = _LONGEST // 2 - 1
-        line = f"{line[:half]} … {line[-half:]}"
-    return plain(line)
+    """A name as matplotlib takes it for a text and not for mathematics."""
+    return plain(shortened(text, _LONGEST))
+
+
+@contextmanager
+def without_font_warnings() -> Iterator[None]:
+    """Say nothing of letters that the font lacks; they are drawn as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def stability(stem: Path, sheet: Sheet, rule: Protocol) -> list[Path]:
@@ -139,10 +143,7 @@ def score_against_cost(
                 )
             least = min((value for value in values if value > 0), default=0)
             if least and max(values) > 20 * least:
-                if min(values) > 0:
-                    panel.set_xscale("log")
-                else:
-                    panel.set_xscale("symlog", linthresh=least)
+                _log_axis(panel, least, max(values), with_zero=min(values) <= 0)
             panel.margins(x=0.12)
             panel.set_xlabel(what)
             panel.grid(color="#EEEEEE")
@@ -199,9 +200,7 @@ def _figure(
         "hatch.linewidth": 0.6,
         "axes.unicode_minus": False,
     }
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        # A name may have letters that the font lacks; they are drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with matplotlib.rc_context(settings), without_font_warnings():
         figure = Figure(figsize=size, layout="constrained")
         heading = "\n".join(plain(line) for line in title.split("\n"))
         figure.suptitle(f"{heading}\n{plain(one_line(below))}" if below else heading, fontsize=9)
@@ -227,10 +226,20 @@ def _stability_panel(panel: "Axes", scores: Sequence[Sequence[float]]) -> None:
         if each.high > end:
             panel.plot([end], [place], marker=">", color=_LIGHT, markersize=6, clip_on=False)
         panel.plot([each.deviation], [place], marker="o", color=_INK, markersize=5)
-    panel.set_xlim(0, end)
+    panel.set_xlim(-0.04 * end, end)
     panel.grid(axis="x", color="#EEEEEE")
     panel.set_axisbelow(True)
     panel.locator_params(axis="x", nbins=3)
+
+
+def _log_axis(panel: "Axes", least: float, most: float, *, with_zero: bool) -> None:
+    """A logarithmic axis; 0 has a place of its own on the left."""
+    if not with_zero:
+        panel.set_xscale("log")
+        return
+    panel.set_xscale("symlog", linthresh=least)
+    powers = range(int(np.ceil(np.log10(least) + 0.2)), int(np.floor(np.log10(most))) + 1)
+    panel.set_xticks([0, *(10.0**power for power in powers)])
 
 
 def _bars(interval: Interval) -> list[list[float]] | None:
@@ -243,5 +252,5 @@ def _bars(interval: Interval) -> list[list[float]] | None:
 
 
 def _said(sheet: Sheet, rule: Protocol) -> str:
-    said = f"{name(sheet.model)}, {rule} scoring"
+    said = f"{shortened(sheet.model, _LONGEST)}, {rule} scoring"
     return said if rule == sheet.protocol else f"{said} of {sheet.protocol} runs"

@@ -31,6 +31,7 @@ _LATEX = {
     "*": r"{*}",
     "±": r"\(\pm\)",
     "×": r"\(\times\)",
+    "…": r"\ldots{}",
     "–": r"\textendash{}",
 }
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~!#$@]|(?<=\w)[:.](?=\S))")
@@ -39,6 +40,13 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]|~!#$@]|(?<=\w)[:.](?=\S))")
 def one_line(text: str) -> str:
     """Text on one line, without control and direction characters."""
     return " ".join(shown(text).split())
+
+
+def shortened(text: str, longest: int) -> str:
+    """Text on one line, cut in the middle where it has more than so many characters."""
+    line = one_line(text)
+    half = longest // 2 - 1
+    return line if len(line) <= longest else f"{line[:half]} … {line[-half:]}"
 
 
 def for_markdown(text: str) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -16,7 +16,7 @@ from peftbench.observer import Observer
 from peftbench.records import RunResult
 from peftbench.report import drawing
 from peftbench.report.cost_tables import Priced, cost_table, importance_table, priced
-from peftbench.report.escaping import for_csv, for_html, for_markdown, one_line
+from peftbench.report.escaping import for_csv, for_html, for_markdown, one_line, shortened
 from peftbench.report.layout import CAPTIONS, TITLES
 from peftbench.report.rendering import ENDINGS, Format, html_table, page, render
 from peftbench.report.score_tables import leaderboard, score_table, stability_table
@@ -137,9 +137,12 @@ class Report:
         if name == "ranks":
             if self.standings.diagram is None:
                 raise DataError("the runs are of one dataset; ranks over datasets need at least two")
+            titles = {each.name: shortened(each.title, 22) for each in sheet.methods}
+            called = tuple(titles.get(each, each) for each in self.standings.diagram.methods)
             files = [stem.with_name(f"{stem.name}{kind}") for kind in drawing.KINDS]
-            for file in files:
-                write_diagram(file, self.standings.diagram, self.standings.title)
+            with drawing.without_font_warnings():
+                for file in files:
+                    write_diagram(file, replace(self.standings.diagram, methods=called), self.standings.title)
             return files
         means = {each.method: each.mean for each in self.standings.methods}
         chosen = [drawing.Standing(each, means[each.name]) for each in sheet.methods if each.name in means]

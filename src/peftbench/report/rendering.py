@@ -70,6 +70,8 @@ def latex(table: Table) -> str:
     lines += [f"% {one_line(name)}: {for_latex(text)}" for name, text in table.provenance]
     lines += [r"\begin{table*}", r"\centering", rf"\caption{{{for_latex(table.caption)}}}"]
     lines.append(rf"\label{{tab:{table.stem}}}")
+    if len(table.panels) > 4:
+        lines.append(r"\footnotesize")  # so that they fit on one page
     for panel in table.panels:
         if panel.title:
             lines.append(rf"\par\smallskip {for_latex(panel.title)}\par\smallskip")
@@ -203,9 +205,11 @@ def _marked(cell: Cell, escaped: str, best: str, second: str) -> str:
 
 
 def _full(panel: Panel, column: Column) -> str:
-    """A heading with that of its group where another column would have the same."""
-    alike = [each.heading for each in panel.columns].count(column.heading) > 1
-    return f"{column.group}: {column.heading}" if alike and column.group else column.heading
+    """A heading with that of its group, where headings alone would not tell the group's columns from others."""
+    headings = [each.heading for each in panel.columns]
+    of_group = [each.heading for each in panel.columns if each.group == column.group]
+    alike = column.group and any(headings.count(each) > 1 for each in of_group)
+    return f"{column.group}: {column.heading}" if alike else column.heading
 
 
 def _spans(columns: Sequence[Column]) -> list[tuple[str, int]]:

@@ -1,12 +1,16 @@
 """A table as frozen data: cells with their value, their text and their mark, and what must be known to read them.
 
-Renderers turn one into Markdown, LaTeX, CSV or HTML; nothing here knows any of these, or a record.
+Renderers turn one into Markdown, LaTeX, CSV or HTML; nothing here knows these formats, or a record.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from peftbench.report.escaping import shortened
+
+LONGEST = 80
+"""Characters of a name that are shown; CSV has it whole."""
 Mark = Literal["best", "second"]
 
 
@@ -94,8 +98,8 @@ def number_cell(value: float | int | None, digits: int, *, instead: str = "–",
 
 
 def text_cell(text: str) -> Cell:
-    """A text."""
-    return Cell(text, text)
+    """A text; one that would fill a page is shown cut."""
+    return Cell(shortened(text, LONGEST), text)
 
 
 def with_marks(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[Row, ...]:
