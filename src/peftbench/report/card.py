@@ -12,11 +12,12 @@ from peftbench.console import bytes_text, seconds_text
 from peftbench.datasets import get_dataset
 from peftbench.errors import DataError, UnknownName
 from peftbench.leaderboard import gather
+from peftbench.methods.specs import methods
 from peftbench.metrics import metrics
 from peftbench.records import EvalRecord, RunResult, TrainRecord
 from peftbench.report.escaping import for_markdown, one_line
 from peftbench.report.layout import method_title
-from peftbench.schema import DatasetSpec, Protocol
+from peftbench.schema import DatasetSpec, MethodChoice, Protocol
 from peftbench.stats import Interval, mean_interval
 from peftbench.store import stored_results
 
@@ -83,7 +84,9 @@ def _interval(run: RunResult, rule: Protocol) -> Interval:
 
 
 def _front_matter(run: RunResult, train: TrainRecord, evaluation: EvalRecord, spec: DatasetSpec) -> dict[str, Any]:
-    repository = spec.source.repository
+    # Generated rows are on no hub, whatever entry of the catalogue they follow.
+    generated = evaluation.data.source == "generated"
+    repository = run.config.dataset if generated else spec.source.repository
     dataset: dict[str, Any] = {"type": repository, "name": spec.title, "split": spec.splits["test"]}
     if evaluation.data.revision:
         dataset["revision"] = evaluation.data.revision
@@ -104,7 +107,7 @@ def _front_matter(run: RunResult, train: TrainRecord, evaluation: EvalRecord, sp
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["peft", "peftbench", run.config.method.name.replace("_", "-")],
-        "datasets": [repository],
+        **({} if generated else {"datasets": [repository]}),
         "metrics": [kind],
         "model-index": [
             {
@@ -168,12 +171,18 @@ def _introduction(run: RunResult, train: TrainRecord, spec: DatasetSpec) -> list
     return [
         f"# {method} for {for_markdown(train.model.name)} on {for_markdown(run.config.dataset)}",
         "",
-        f"An adapter for [{for_markdown(spec.title)}](https://huggingface.co/datasets/{spec.source.repository}), "
-        f"{for_markdown(spec.task.lower())}, trained and measured by peftbench {train.provenance.peftbench} "
-        f"under its {run.config.protocol} protocol.",
+        f"An adapter for {_linked(train, spec)}, {for_markdown(spec.task.lower())}, trained and measured by "
+        f"peftbench {train.provenance.peftbench} under its {run.config.protocol} protocol.",
         *(["", *limits] if limits else []),
         "",
     ]
+
+
+def _linked(train: TrainRecord, spec: DatasetSpec) -> str:
+    title = for_markdown(spec.title)
+    if train.data.source == "generated":
+        return f"generated rows in the manner of {title}"
+    return f"[{title}](https://huggingface.co/datasets/{spec.source.repository})"
 
 
 def _scores(evaluation: EvalRecord, intervals: Mapping[Protocol, Interval]) -> list[str]:
@@ -206,7 +215,7 @@ def _settings(train: TrainRecord) -> list[str]:
     training, method = train.config.training, train.config.method
     pairs = {
         "method": method_title(method.name),
-        **{key.replace("_", " "): json.dumps(value) for key, value in method.settings.items()},
+        **{key.replace("_", " "): _plain(value) for key, value in _all_settings(method).items()},
         "seed": train.config.seed,
         "learning rate": f"{training.learning_rate:g}, cosine with {100 * training.warmup_ratio:g} % warm-up",
         "epochs": training.epochs,
@@ -218,6 +227,17 @@ def _settings(train: TrainRecord) -> list[str]:
     }
     lines = [f"| {for_markdown(key)} | {for_markdown(str(value))} |" for key, value in pairs.items()]
     return ["## Settings", "", "| | |", "|---|---|", *lines, ""]
+
+
+def _all_settings(method: MethodChoice) -> dict[str, Any]:
+    """Settings with their defaults; those that were given alone, where the method is not known any more."""
+    if method.name not in methods.names():
+        return dict(method.settings)
+    return method.settings_for(methods.get(method.name)).model_dump(mode="json")
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _cost(train: TrainRecord, evaluation: EvalRecord) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Literal
 
-from peftbench.report.escaping import for_csv, for_html, for_latex, for_markdown, one_line
+from peftbench.report.escaping import for_csv, for_html, for_latex, for_markdown
 from peftbench.report.tables import Cell, Column, Panel, Row, Table
 
 Format = Literal["markdown", "latex", "csv", "html"]
@@ -67,7 +67,7 @@ def markdown(table: Table) -> str:
 def latex(table: Table) -> str:
     """A floating table for a document that loads booktabs and graphicx; what it was made from is in comments."""
     lines = [r"% \usepackage{booktabs,graphicx}"]
-    lines += [f"% {one_line(name)}: {for_latex(text)}" for name, text in table.provenance]
+    lines += [f"% {for_latex(name)}: {for_latex(text)}" for name, text in table.provenance]
     lines += [r"\begin{table*}", r"\centering", rf"\caption{{{for_latex(table.caption)}}}"]
     lines.append(rf"\label{{tab:{table.stem}}}")
     if len(table.panels) > 4:
