@@ -60,7 +60,7 @@ def markdown(table: Table) -> str:
                   for row in panel.rows]  # fmt: skip
         lines.append("")
     lines += [f"- {for_markdown(note)}" for note in table.notes]
-    lines += [f"- Made from {for_markdown(name)}: {for_markdown(text)}." for name, text in table.provenance]
+    lines += [f"- {for_markdown(name)}: {for_markdown(text)}." for name, text in table.provenance]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -163,7 +163,7 @@ def html_table(table: Table) -> str:
             lines.append(f"<tr>{''.join(cells)}</tr>")
         lines.append("</tbody></table></div>")
     lines.append(_html_list("notes", table.notes))
-    facts = [f"Made from {name}: {text}." for name, text in table.provenance]
+    facts = [f"{name}: {text}." for name, text in table.provenance]
     return "\n".join([*lines, _html_list("facts", facts), "</section>"]) + "\n"
 
 

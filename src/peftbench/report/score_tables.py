@@ -46,7 +46,7 @@ def missing_note(method: Method, datasets: Sequence[str]) -> str:
 def with_facts(sheet: Sheet, datasets: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """The provenance of a sheet with the test rows of these datasets."""
     rows = ", ".join(f"{label(each)} {sheet.rows[each]}" for each in datasets if each in sheet.rows)
-    return (*sheet.provenance, ("test rows", rows)) if rows else sheet.provenance
+    return (*sheet.provenance, ("Test rows", rows)) if rows else sheet.provenance
 
 
 def gap_notes(sheet: Sheet, datasets: Sequence[str]) -> tuple[str, ...]:

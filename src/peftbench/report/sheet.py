@@ -217,15 +217,15 @@ def _provenance(
     devices = sorted({each.provenance.device for each in evaluations})
     limits = sorted({run.train.data.train_rows_limit for run in kept if run.train} - {None}, key=str)
     found = [
-        ("records", f"{len(evaluations)} evaluations, set {digest} (SHA-256 of their ids, first 16 digits)"),
-        ("model", f"{model.name}, {model.dtype}, fingerprint {model.fingerprint}"),
-        ("protocol", f"{kept[0].config.protocol}, for data, prompts and decoding"),
-        ("seeds", ", ".join(map(str, seeds)) or "none"),
+        ("Records", f"{len(evaluations)} evaluations, set {digest} (SHA-256 of their ids, first 16 digits)"),
+        ("Model", f"{model.name}, {model.dtype}, fingerprint {model.fingerprint}"),
+        ("Protocol", f"{kept[0].config.protocol}, for data, prompts and decoding"),
+        ("Seeds", ", ".join(map(str, seeds)) or "none"),
         ("peftbench", ", ".join(versions)),
-        ("devices", ", ".join(devices)),
+        ("Devices", ", ".join(devices)),
     ]
     if limits:
-        found.append(("training rows", f"at most {', '.join(f'{each:,}' for each in limits if each)}"))
+        found.append(("Training rows", f"at most {', '.join(f'{each:,}' for each in limits if each)}"))
     return tuple(found)
 
 

@@ -88,6 +88,12 @@ def test_means_and_deviations_are_those_of_numpy(tmp_path):
     assert lora[-1].value == pytest.approx(np.mean(deviations))
 
 
+@pytest.fixture(scope="module")
+def prices(tmp_path_factory):
+    """Costs, which do not depend on scores and take seconds to predict."""
+    return Report(results(tmp_path_factory.mktemp("prices"), scores(seeds=(1,))), Options()).prices
+
+
 def run_of(folder, method, dataset, seed):
     name = "*" if method == "base" else f"seed{seed}-*"
     [found] = (folder / "llama-3-8b" / method / dataset).glob(name)
@@ -99,14 +105,14 @@ def read(text):
 
 
 @pytest.mark.parametrize("case", range(12))
-def test_a_missing_cell_refuses_every_mean_that_needs_it_and_no_other(tmp_path, case):
+def test_a_missing_cell_refuses_every_mean_that_needs_it_and_no_other(tmp_path, prices, case):
     source = np.random.default_rng(case)
     cells = scores()
     write(tmp_path, cells)
     gone = list(cells)[source.integers(len(cells))]
     method, dataset, _ = gone
     shutil.rmtree(run_of(tmp_path, *gone))
-    report = Report(stored_results(tmp_path), Options())
+    report = Report(stored_results(tmp_path), Options(), _prices=prices)
     titles = {each.name: each.title for each in report.sheet.methods}
     seen = 0
     for name in ("1", "2", "3", "9", "10", "11", "leaderboard"):
@@ -177,8 +183,8 @@ def test_seeds_that_are_there_are_averaged_if_that_is_asked_for_and_marked(tmp_p
     assert not [row for row in corrected.rows if row.cells[0].text != "LoRA" and row.cells[place].noted]
 
 
-def test_pscp_follows_equation_3_under_each_importance(tmp_path):
-    report = Report(results(tmp_path, scores()), Options())
+def test_pscp_follows_equation_3_under_each_importance(tmp_path, prices):
+    report = Report(results(tmp_path, scores()), Options(), _prices=prices)
     for name, parts in SLICES.items():
         table = report.table(name)
         assert len(table.panels) == len(parts)
@@ -236,10 +242,10 @@ def test_provenance_names_rows_limits_and_partial_data(tmp_path):
     add_run(tmp_path, "lora", "rte", 1, evaluation={"data": limited})
     add_run(tmp_path, "lora", "cb", 1)
     facts = dict(Report(stored_results(tmp_path), Options()).table("1").provenance)
-    assert facts["test rows"] == "RTE 277 (a sample, partial data), CB 277"
-    assert facts["protocol"].startswith("corrected")
-    assert facts["seeds"] == "1"
-    assert "2 evaluations" in facts["records"]
+    assert facts["Test rows"] == "RTE 277 (a sample, partial data), CB 277"
+    assert facts["Protocol"].startswith("corrected")
+    assert facts["Seeds"] == "1"
+    assert "2 evaluations" in facts["Records"]
 
 
 def test_different_rows_are_refused(tmp_path):
