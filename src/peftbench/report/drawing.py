@@ -126,9 +126,14 @@ def score_against_cost(
     title = f"Score against cost, up and to the left is better\n{said}; bars are 95 % intervals"
     below = -(-len(chosen) // 4) * 0.24
     with _figure(stem, title, (10.5, 3.9 + below), basis) as (figure, files):
+        from matplotlib.transforms import ScaledTranslation
+
         panels: Any = figure.subplots(1, len(axes), sharey=True)
         for panel, (what, values) in zip(panels, axes, strict=True):
             for place, (each, value) in enumerate(zip(chosen, values, strict=True)):
+                # Methods that cost the same stand beside one another, so that none hides another.
+                alike = [other for other, cost in enumerate(values) if cost == value]
+                aside = 7 * (alike.index(place) - (len(alike) - 1) / 2)
                 panel.errorbar(
                     [value],
                     [each.mean.estimate],
@@ -140,6 +145,7 @@ def score_against_cost(
                     markersize=8,
                     capsize=2,
                     label=name(each.method.title),
+                    transform=panel.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans),
                 )
             least = min((value for value in values if value > 0), default=0)
             if least and max(values) > 20 * least:

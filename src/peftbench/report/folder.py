@@ -160,6 +160,13 @@ class Written:
     missing: dict[str, str]
     """What is not there, and why."""
 
+    def by_content(self) -> dict[str, list[str]]:
+        """What it is to the names of its files, one for each format."""
+        found: dict[str, list[str]] = {}
+        for file, what in self.files.items():
+            found.setdefault(what, []).append(file)
+        return found
+
 
 def formats_of(text: str) -> tuple[Format, ...]:
     """The formats in `markdown,html`; raises `UnknownName` or `ConfigError`."""
@@ -209,8 +216,9 @@ def write_report(report: Report, folder: Path, formats: Sequence[Format]) -> Wri
 def index_markdown(sheet: Sheet, written: Written) -> str:
     """What each file is, what is missing and why, and what all was made from."""
     lines = [f"# Report on {for_markdown(sheet.model)}, {sheet.protocol}", "", *_facts(sheet), "", "## Files", ""]
-    lines += ["| file | what it is |", "|---|---|"]
-    lines += [f"| [{file}]({file}) | {for_markdown(what)} |" for file, what in written.files.items()]
+    lines += ["| what it is | files |", "|---|---|"]
+    for what, files in written.by_content().items():
+        lines.append(f"| {for_markdown(what)} | {', '.join(f'[{file}]({file})' for file in files)} |")
     if written.missing:
         lines += ["", "## Not there, and why", "", "| what | why |", "|---|---|"]
         lines += [f"| {for_markdown(what)} | {for_markdown(why)} |" for what, why in written.missing.items()]
@@ -220,7 +228,10 @@ def index_markdown(sheet: Sheet, written: Written) -> str:
 def index_page(sheet: Sheet, written: Written, tables: Mapping[str, Table], folder: Path) -> str:
     """One page with all tables and figures; figures are inside it, so that the page stands by itself."""
     parts = [f"<h1>Report on {for_html(sheet.model)}, {sheet.protocol}</h1>"]
+    jumps = [f'<li><a href="#{table.stem}">{for_html(table.title)}</a></li>' for table in tables.values()]
+    parts.append(f'<nav><ul>{"".join(jumps)}<li><a href="#figures">Figures</a></li></ul></nav>')
     parts += [html_table(table) for table in tables.values()]
+    parts.append('<h2 id="figures">Figures</h2>')
     for name, what in FIGURES.items():
         if f"{name}.svg" in written.files:
             data = b64encode((folder / f"{name}.svg").read_bytes()).decode()
@@ -230,11 +241,14 @@ def index_page(sheet: Sheet, written: Written, tables: Mapping[str, Table], fold
         items = "".join(f"<li>{for_html(what)}: {for_html(why)}</li>" for what, why in written.missing.items())
         parts.append(f"<h2>Not there, and why</h2>\n<ul>{items}</ul>")
     links = "".join(
-        f'<li><a href="{for_html(file)}">{for_html(file)}</a>: {for_html(what)}</li>'
-        for file, what in written.files.items()
+        f"<li>{for_html(what)} {', '.join(map(_link, files))}</li>" for what, files in written.by_content().items()
     )
     parts.append(f"<h2>Files</h2>\n<ul>{links}</ul>")
     return page(f"Report on {sheet.model}", "\n".join(parts) + "\n")
+
+
+def _link(file: str) -> str:
+    return f'<a href="{for_html(file)}">{for_html(file)}</a>'
 
 
 def _tried(make: Callable[[], T], what: str, missing: dict[str, str]) -> T | None:

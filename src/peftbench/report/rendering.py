@@ -24,10 +24,12 @@ table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0; border-t
   border-bottom: 2px solid; }
 caption { text-align: left; font-weight: 600; padding: 0.4rem 0; }
 th, td { padding: 0.2rem 0.6rem; text-align: left; white-space: nowrap; }
+th[scope=row] { font-weight: normal; }
 thead tr:last-child th { border-bottom: 1px solid; }
 th[scope=colgroup] { text-align: center; border-bottom: 1px solid; }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .none { color: #5f5f5f; font-style: italic; }
+nav { columns: 2; }
 .facts, .notes { font-size: 0.85rem; color: #444; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; background: #fff; }

@@ -132,6 +132,7 @@ def stability_table(sheet: Sheet) -> Table:
             )
         panels.append(Panel(rule_title(rule), tuple(columns), with_marks(columns, rows)))
     absent = [label(each) for each in STABILITY if each not in {entry(each) for each in datasets}]
+    others = [label(each) for each in sheet.datasets if each not in datasets]
     one_seed = max(each.seeds for each in trained) == 1
     return Table(
         name="11",
@@ -143,6 +144,7 @@ def stability_table(sheet: Sheet) -> Table:
             "deviation in bold, second underlined. The base model has no seeds.",
             *([NO_SEED] if one_seed else []),
             *([f"Not among the records: {', '.join(absent)}."] if absent else []),
+            *([f"Left out, as in the paper: {', '.join(others)}."] if others else []),
             *gap_notes(sheet, datasets),
         ),
         provenance=with_facts(sheet, datasets),
