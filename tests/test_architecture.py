@@ -30,7 +30,7 @@ MAY_IMPORT_HEAVY = (
 WRITTEN = [
     path
     for pattern in ("*.md", "docs/*.md", "*.toml", "*.cff", "Makefile", "configs/*.yaml", "configs/grids/*", "src/**/*.py", "src/**/*.yaml", "src/**/*.json", "tests/**/*.py",
-                    "tools/*.py", "bench/**/*.py", ".ci/run")
+                    "src/**/*.csv", "tools/*.py", "bench/**/*.py", ".ci/run")
     for path in ROOT.glob(pattern)
 ]  # fmt: skip
 
@@ -126,6 +126,8 @@ LOADED = "import json, sys; print(json.dumps([n for n in ('torch', 'transformers
         "from peftbench.query import read, results; import peftbench.tabular, peftbench.sql, pandas, duckdb",
         "import peftbench.costing; from peftbench.efficiency.devices import find_device; find_device('h200')",
         "from peftbench.listing import rows_of; [rows_of(kind) for kind in ('datasets', 'methods', 'metrics')]",
+        "from peftbench.importers.taking import import_results; import tempfile; from pathlib import Path;"
+        "import_results('paper', None, Path(tempfile.mkdtemp()))",
         "from peftbench.listing import dataset, method; dataset('cb', 'published'); method('lora', None, None, [])",
     ],
 )
@@ -142,6 +144,9 @@ def test_commands_that_only_look_do_not_load_torch():
         ["pscp", "paper"],
         ["results", "--help"],
         ["list", "columns"],
+        ["list", "tables"],
+        ["show", "table", "9a"],
+        ["import", "results", "--help"],
     ):
         code = (
             "import sys\nfrom peftbench.cli import app\n"
@@ -193,6 +198,8 @@ except SystemExit as end:
         (["pscp", "paper", "--map", "map.svg"], 2, "install what draws figures: pip install peftbench[figures]"),
         (["score", "nowhere"], 2, "'nowhere' does not exist; give a folder"),
         (["list", "columns"], 0, ""),
+        (["show", "table", "2"], 0, ""),
+        (["import", "results", "lm-eval", "nowhere"], 2, "'nowhere' does not exist; give what is to be imported"),
         (["results", "nowhere"], 2, "'nowhere' does not exist; give a folder that holds runs"),
         (["run", "configs/train.yaml"], 2, "is not installed; install what trains and predicts"),
         (

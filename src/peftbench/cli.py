@@ -14,6 +14,7 @@ import typer
 from peftbench.cli_compare import compare, ranks
 from peftbench.cli_cost import calibrate, plan, profile
 from peftbench.cli_grid import grid_app
+from peftbench.cli_import import import_app
 from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Track, TrainFile
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
@@ -28,9 +29,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-show_app = typer.Typer(no_args_is_help=True, help="Show one dataset or method in full.")
+show_app = typer.Typer(no_args_is_help=True, help="Show one dataset, method or printed table in full.")
 app.add_typer(show_app, name="show")
 app.add_typer(grid_app, name="grid")
+app.add_typer(import_app, name="import")
 
 
 @app.callback()
@@ -43,10 +45,10 @@ def common(
 
 @app.command("list")
 def list_names(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods, metrics or columns.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="datasets, methods, metrics, columns or tables.")],
     as_json: AsJson = False,
 ) -> None:
-    """List the datasets, methods, metrics, or the columns of results."""
+    """List the datasets, methods, metrics, the columns of results, or the printed tables of the paper."""
     with reported():
         from peftbench import listing
 
@@ -93,6 +95,31 @@ def show_method(
     with reported():
         shown = listing.method(name, model, model_revision, settings or [])
         print_json(shown) if as_json else print_pairs(shown)
+
+
+@show_app.command("table")
+def show_table(
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Such as 2 or 9a; `peftbench list tables`.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show a table as the paper prints it, and beside it what the errata say of its cells."""
+    from peftbench import listing
+
+    with reported():
+        shown = listing.table(number)
+        if as_json:
+            print_json(shown)
+            return
+        from peftbench.console import print_table
+
+        columns = [column["label"] for column in shown["columns"]]
+        rows = [[row["label"], *(listing.printed(cell) for cell in row["cells"])] for row in shown["rows"]]
+        print_table(f"Table {shown['number']}: {shown['caption']}", ["", *columns], rows, right=columns)
+        print("\n".join(["", *shown["notes"], "", "What the errata say:"]))
+        print_pairs({each["id"]: each["said"] for each in shown["errata"]})
+        if shown["disagreements"]:
+            print("\nWhat other printed numbers contradict:")
+            print_pairs({f"{each['method']}, {each['column']}": each["said"] for each in shown["disagreements"]})
 
 
 @app.command()

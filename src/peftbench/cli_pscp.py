@@ -36,6 +36,9 @@ def pscp(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Compare on what all methods have; the result is marked.")
     ] = False,
+    imported: Annotated[
+        str | None, typer.Option(metavar="NAME", help="An import of the folder in place of its runs.")
+    ] = None,
     maps: Annotated[
         list[Path] | None,
         typer.Option("--map", metavar="FILE", help="Sensitivity map as .svg, .png, .pdf, .csv or .json."),
@@ -62,6 +65,7 @@ def pscp(
                 model=model,
                 protocol=protocol,
                 allow_missing=allow_missing,
+                imported=imported,
                 observer=observer,
             )
         print_json(as_data(found)) if as_json else show(found, break_even)

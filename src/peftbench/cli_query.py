@@ -19,6 +19,9 @@ def results(
     sql: Annotated[str | None, typer.Option(metavar="SELECT", help="A query over the table results.")] = None,
     form: Annotated[str | None, typer.Option("--format", help="table, csv, json or parquet.")] = None,
     output: Annotated[Path | None, typer.Option(help="File to write; its ending says the format.")] = None,
+    imported: Annotated[
+        bool, typer.Option("--imported", help="Show imported results of others, and no others.")
+    ] = False,
 ) -> None:
     """Show finished runs, one row for each evaluation; `peftbench list columns` says what there is.
 
@@ -29,7 +32,9 @@ def results(
         from peftbench.tabular import format_for, put
 
         chosen = format_for(form, output)
-        found = ask(folder, where or (), _names(columns), _names(sort), sql, brief=chosen == "table")
+        found = ask(
+            folder, where or (), _names(columns), _names(sort), sql, brief=chosen == "table", imported=imported
+        )
         put(found.table, chosen, output)
         for problem in found.problems:
             complain(problem)

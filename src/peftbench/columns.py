@@ -157,20 +157,32 @@ class ResultRow(Frozen):
 
 COLUMNS = tuple(ResultRow.model_fields)
 _NAMES: dict[type, Kind] = {str: "text", int: "whole number", float: "number", bool: "true or false"}
-_HINTS = get_type_hints(ResultRow)
-KINDS: dict[str, Kind] = {name: _NAMES[(get_args(_HINTS[name]) or (_HINTS[name],))[0]] for name in COLUMNS}
+
+
+def kinds_of(rows: type[Frozen]) -> dict[str, Kind]:
+    """What each column holds, for flat rows of this model."""
+    return {name: _NAMES[_plain(hint)] for name, hint in get_type_hints(rows).items() if name in rows.model_fields}
+
+
+def _plain(hint: Any) -> type:
+    """The type of a field that may be unknown or one of a few texts."""
+    first = (get_args(hint) or (hint,))[0]
+    return str if isinstance(first, str) else first
+
+
+KINDS: dict[str, Kind] = kinds_of(ResultRow)
 """What each column holds."""
 
 
-def described() -> list[dict[str, str]]:
+def described(rows: type[Frozen] = ResultRow) -> list[dict[str, str]]:
     """Name, kind and meaning of every column."""
     return [
-        {"name": name, "kind": KINDS[name], "meaning": ResultRow.model_fields[name].description or ""}
-        for name in COLUMNS
+        {"name": name, "kind": kind, "meaning": rows.model_fields[name].description or ""}
+        for name, kind in kinds_of(rows).items()
     ]
 
 
-def arrow_schema() -> "pa.Schema":
+def arrow_schema(rows: type[Frozen] = ResultRow) -> "pa.Schema":
     """The columns as Arrow types, each with its meaning beside it."""
     import pyarrow as pa
 
@@ -178,7 +190,7 @@ def arrow_schema() -> "pa.Schema":
     return pa.schema(
         [
             pa.field(each["name"], types[each["kind"]], metadata={"meaning": each["meaning"]})
-            for each in described()
+            for each in described(rows)
         ]
     )
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from peftbench.errors import DataError, UnknownName
 from peftbench.penalty import GIGA, TERA
 from peftbench.sensitivity import Candidate
 from peftbench.stats import REPLICATES
+
+if TYPE_CHECKING:
+    from peftbench.importers.results import ImportedResult
 
 SHIPPED = {
     "paper": "PEFT-Bench paper, Table 3 as printed",
@@ -108,6 +111,59 @@ def read_costs(file: Path) -> CostTable:
         )
     scored = base is not None and base.values.get("performance") not in (None, "")
     return CostTable(file.name, tuple(found), base.number("performance", most=100) if base and scored else None)
+
+
+def imported_costs(folder: Path, name: str, model: str | None = None) -> CostTable:
+    """The methods of an import with their costs; FLOPs, of which no source says anything, are 0.
+
+    P is the mean over datasets of the mean over seeds; a method with other settings is another candidate. Raises
+    `UnknownName` for an import that is not there, and `DataError` for several models, for several metrics of one
+    dataset, for methods on different datasets, and where parameters, memory or scores are not known.
+    """
+    from peftbench.importers.results import imported_set
+
+    found = imported_set(folder, name)
+    models = sorted({each.model or "unknown" for each in found.results})
+    if model is None and len(models) > 1:
+        raise DataError(
+            f"import {name!r} is of several models, {', '.join(models)}; pass --model with one of them"
+        )
+    if model is not None and model not in models:
+        raise UnknownName("model", model, models, f"import {name!r}: ")
+    groups: dict[str, list[ImportedResult]] = {}
+    for each in found.results:
+        if model in (None, each.model or "unknown") and each.method != BASE:
+            groups.setdefault(each.experiment or f"{each.method} {each.settings or ''}".strip(), []).append(each)
+    if not groups:
+        raise DataError(f"import {name!r} holds the base model alone, which has no PSCP; name one with methods")
+    candidates = [_imported(name, label, results) for label, results in groups.items()]
+    datasets = {label: frozenset(each.original_dataset for each in results) for label, results in groups.items()}
+    if len(set(datasets.values())) != 1:
+        raise DataError(f"import {name!r} has not the same datasets for all methods; compare what has")
+    return CostTable(f"imported: {name}, not measured here", tuple(candidates), None)
+
+
+def _imported(name: str, label: str, results: "list[ImportedResult]") -> Candidate:
+    """One method of an import."""
+    scores: dict[str, list[float]] = {}
+    metrics: dict[str, set[str]] = {}
+    for each in results:
+        unknown = [
+            key for key in ("score", "trainable_params", "train_peak_memory_bytes") if getattr(each, key) is None
+        ]
+        if unknown:
+            raise DataError(f"import {name!r}, {label}: {', '.join(unknown)} not known, so that it has no PSCP")
+        scores.setdefault(each.original_dataset, []).append(each.score or 0.0)
+        metrics.setdefault(each.original_dataset, set()).add(each.metric)
+    if any(len(found) > 1 for found in metrics.values()):
+        raise DataError(f"import {name!r}, {label}: several metrics of one dataset; PSCP is of one")
+    return Candidate(
+        label,
+        float(np.mean([np.mean(found) for found in scores.values()])),
+        params=float(np.mean([each.trainable_params or 0 for each in results])),
+        flops=0.0,
+        memory=float(np.mean([each.train_peak_memory_bytes or 0 for each in results])),
+    )
 
 
 @dataclass(frozen=True, slots=True)

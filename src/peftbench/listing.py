@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def rows_of(kind: str) -> list[dict[str, Any]]:
-    """One row for each of `datasets`, `methods`, `metrics` or `columns`, in order; raises `UnknownName`."""
+    """One row for each of `datasets`, `methods`, `metrics`, `columns` or `tables`; raises `UnknownName`."""
     if kind == "datasets":
         specs = [get_dataset(name) for name in dataset_names()]
         return [
@@ -41,8 +41,14 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
         from peftbench.columns import described
 
         return [dict(each) for each in described()]
+    if kind == "tables":
+        from peftbench.importers.printed import printed_tables
+
+        return [
+            {"number": each.number, "rows": len(each.rows), "shows": each.caption} for each in printed_tables()
+        ]
     if kind != "metrics":
-        raise UnknownName("kind", kind, ("datasets", "methods", "metrics", "columns"))
+        raise UnknownName("kind", kind, ("datasets", "methods", "metrics", "columns", "tables"))
     from peftbench.metrics import metrics
 
     return [{"name": metric.name, "summary": _first_line(metric.count.__doc__)} for metric in metrics]
@@ -68,6 +74,47 @@ def dataset(name: str, protocol: str) -> dict[str, Any]:
     if spec.published.differences:
         shown["published differs"] = list(spec.published.differences)
     return shown
+
+
+def table(number: str) -> dict[str, Any]:
+    """A printed table of the paper, with its errata and with what contradicts it; raises `UnknownName`."""
+    from dataclasses import asdict
+
+    from peftbench.importers.agreement import disagreements
+    from peftbench.importers.errata import errata
+    from peftbench.importers.printed import printed_table
+
+    found = printed_table(number)
+    shown = asdict(found)
+    shown["errata"] = []
+    for entry in errata():
+        if (name := entry.id) not in found.errata:
+            continue
+        touched = [row.label for row in found.rows if any(name in cell.errata for cell in row.cells)]
+        columns = [
+            column.label
+            for place, column in enumerate(found.columns)
+            if any(name in row.cells[place].errata for row in found.rows)
+        ]
+        parts = ([] if len(touched) == len(found.rows) else touched) + (
+            [] if len(columns) == len(found.columns) else columns
+        )
+        said = ". ".join(
+            filter(None, (entry.reference, f"Here: {entry.here}" if entry.here else "", entry.difference))
+        )
+        where = f"[{', '.join(parts)}] " if 0 < len(parts) <= 9 else ""
+        shown["errata"].append({**asdict(entry), "rows": touched, "columns": columns, "said": where + said})
+    shown["disagreements"] = [
+        {**asdict(each), "said": f"printed {each.printed}, expected {each.expected}: {each.why}"}
+        for each in disagreements()
+        if each.table == found.name
+    ]
+    return shown
+
+
+def printed(cell: dict[str, Any]) -> str | None:
+    """A printed cell as text, underlined ones between underscores; None where its content is lost."""
+    return (f"_{cell['text']}_" if cell["mark"] else cell["text"]) or None
 
 
 def method(name: str, model: str | None, revision: str | None, changes: Sequence[str]) -> dict[str, Any]:

@@ -3,12 +3,12 @@
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftbench.columns import COLUMNS, KINDS, SHOWN
+from peftbench.columns import KINDS, SHOWN, Kind, arrow_schema, kinds_of
 from peftbench.errors import ConfigError, DataError, NotInstalled, UnknownName
 from peftbench.index import Index, read_index
 from peftbench.sql import run_sql
@@ -16,6 +16,10 @@ from peftbench.sql import run_sql
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+SHOWN_IMPORTED = ("source", "imported_as", "model", "original_dataset", "method", "experiment", "seed", "metric",
+                  "score", "standard_error", "score_corrected", "score_published")  # fmt: skip
+"""The columns of imported results in a table on a terminal, where none are asked for."""
 
 UNKNOWN = "none"
 """Stands for what is not known, in conditions."""
@@ -67,21 +71,44 @@ def ask(
     sql: str | None,
     *,
     brief: bool,
+    imported: bool = False,
 ) -> Index:
     """The rows below a folder that meet the conditions, or the answer of an SQL query over them.
+
+    With `imported` the rows are the imported results of the folder, which have columns of their own, and no
+    others.
 
     Without `columns` all are given, or those of a table on a terminal if it is to be `brief`. Mistakes in names
     are found before a record is read; the errors are those of `results` and `run_sql`.
     """
-    conditions = parse_where(where)
-    check_columns(columns, "--columns: ")
-    check_columns([name.removeprefix("-") for name in sort], "--sort: ")
+    kinds = KINDS
+    if imported:
+        from peftbench.importers.results import ImportedRow
+
+        kinds = kinds_of(ImportedRow)
+    conditions = parse_where(where, kinds)
+    check_columns(columns, "--columns: ", kinds)
+    check_columns([name.removeprefix("-") for name in sort], "--sort: ", kinds)
     if sql is not None and (columns or sort):
         raise ConfigError("--columns and --sort do not go with --sql; say them in the SELECT")
-    found = read(folder)
+    found = read_imported(folder) if imported else read(folder)
     if sql is not None:
         return Index(run_sql(select(found.table, conditions), sql), found.problems)
-    return Index(select(found.table, conditions, columns or (SHOWN if brief else ()), sort), found.problems)
+    shown = (SHOWN_IMPORTED if imported else SHOWN) if brief else ()
+    return Index(select(found.table, conditions, columns or shown, sort), found.problems)
+
+
+def read_imported(folder: Path) -> Index:
+    """The imported results of a folder as rows; raises `DataError` if nothing was imported into it."""
+    import pyarrow as pa
+
+    from peftbench.importers.results import ImportedRow, imported_rows
+
+    problems: list[str] = []
+    rows = [row.model_dump() for row in imported_rows(folder, problems)]
+    if not rows and not problems:
+        raise DataError(f"nothing was imported into {str(folder)!r}; do so with `peftbench import results`")
+    return Index(pa.Table.from_pylist(rows, schema=arrow_schema(ImportedRow)), tuple(problems))
 
 
 @dataclass(frozen=True)
@@ -97,43 +124,43 @@ class Condition:
 _FORM = re.compile(r"\s*(\w+)\s*(!=|<=|>=|==|=|<|>)(.*)", re.DOTALL)
 
 
-def parse_where(texts: Sequence[str]) -> list[Condition]:
+def parse_where(texts: Sequence[str], kinds: Mapping[str, Kind] = KINDS) -> list[Condition]:
     """Conditions such as `method=lora,ia3`, `seed!=42`, `score>=70`, `best_step=none`.
 
     Raises `UnknownName` for a column that is not known, and `ConfigError` for what cannot be compared.
     """
-    return [_condition(text) for text in texts]
+    return [_condition(text, kinds) for text in texts]
 
 
-def _condition(text: str) -> Condition:
+def _condition(text: str, kinds: Mapping[str, Kind]) -> Condition:
     matched = _FORM.fullmatch(text)
     if matched is None:
         raise ConfigError(
             f"condition {text!r} is none; write a column, one of = != < <= > >= and a value, such as method=lora"
         )
     column, operator, given = matched[1], matched[2].replace("==", "="), matched[3].strip()
-    check_columns([column], f"condition {text!r}: ")
+    check_columns([column], f"condition {text!r}: ", kinds)
+    kind = kinds[column]
     parts = [part.strip() for part in given.split(",")]
     if operator not in ("=", "!="):
         if given == UNKNOWN:
             raise ConfigError(f"condition {text!r}: what is not known has no order; use = or !=")
-        if KINDS[column] == "true or false":
+        if kind == "true or false":
             raise ConfigError(f"condition {text!r}: {column} is true or false; use = or !=")
-        return Condition(column, operator, (_value(column, given, text),))
-    if KINDS[column] == "text" and len(parts) > 1:
+        return Condition(column, operator, (_value(column, kind, given, text),))
+    if kind == "text" and len(parts) > 1:
         parts.append(given)  # a text may have commas of its own, as settings do
-    return Condition(column, operator, tuple(_value(column, part, text) for part in parts))
+    return Condition(column, operator, tuple(_value(column, kind, part, text) for part in parts))
 
 
-def check_columns(names: Sequence[str], where: str = "") -> None:
+def check_columns(names: Sequence[str], where: str = "", kinds: Mapping[str, Kind] = KINDS) -> None:
     """Raise `UnknownName`, which offers the nearest names, for the first that is no column."""
     for name in names:
-        if name not in COLUMNS:
-            raise UnknownName("column", name, COLUMNS, where)
+        if name not in kinds:
+            raise UnknownName("column", name, kinds, where)
 
 
-def _value(column: str, given: str, text: str) -> str | float | bool | None:
-    kind = KINDS[column]
+def _value(column: str, kind: Kind, given: str, text: str) -> str | float | bool | None:
     if given == UNKNOWN:
         return None
     if kind == "text":

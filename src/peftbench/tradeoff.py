@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from peftbench.candidates import TOKENS, from_records
-from peftbench.costtable import MOST, SHIPPED, CostTable, read_costs, shipped_costs
+from peftbench.costtable import MOST, SHIPPED, CostTable, imported_costs, read_costs, shipped_costs
 from peftbench.efficiency.devices import Device, find_device
 from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.observer import Observer
@@ -86,10 +86,13 @@ def weigh(
     model: str | None = None,
     protocol: str | None = None,
     allow_missing: bool = False,
+    imported: str | None = None,
     replicates: int = REPLICATES,
     observer: Observer | None = None,
 ) -> Tradeoff:
     """PSCP of what `source` holds: a folder of runs, a table of costs, or the name of a shipped table.
+
+    `imported` names an import of that folder, which is taken in place of its runs.
 
     `exponents` and `references` are read by `cost_model`. From records, `memory` is `measured` (the mean of the
     runs' maxima, one kind of device) or `predicted` for `device`. Raises `ConfigError`, `DataError` or
@@ -97,6 +100,10 @@ def weigh(
     protocols of which none is chosen, evaluations on different rows, memory of several devices.
     """
     named = _named_device(memory, device)
+    if imported is not None:
+        if named or protocol or allow_missing:
+            raise ConfigError("--memory, --device, --protocol and --allow-missing are for runs, not for an import")
+        return _of_import(Path(source), imported, exponents, references, model)
     kind = _kind(source)
     if kind == "table":
         if named or model or protocol or allow_missing:
@@ -134,6 +141,16 @@ def weigh(
     )
     notes = (said,) if found.note is None else (said, found.note)
     return _weighed(found.title, found.candidates, costs, found.base_performance, found.missing, notes)
+
+
+def _of_import(folder: Path, name: str, exponents: str | None, references: str, model: str | None) -> Tradeoff:
+    """PSCP of an import, without FLOPs, of which it says nothing."""
+    table = imported_costs(folder, name, model)
+    costs = cost_model(exponents, references, table.candidates)
+    if costs.flops.importance != 0:
+        raise ConfigError("imported results say nothing of FLOPs; leave them out by --exponents flops=0")
+    note = "Imported results, which were not measured here; FLOPs are not known and left out."
+    return _weighed(table.title, table.candidates, costs, None, notes=(note,))
 
 
 def _kind(source: str) -> Literal["table", "folder"] | None:

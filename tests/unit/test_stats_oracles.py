@@ -16,6 +16,7 @@ from sklearn.metrics import f1_score
 import peftbench
 from peftbench.costtable import read_costs
 from peftbench.datasets import get_dataset
+from peftbench.importers.printed import printed_table
 from peftbench.leaderboard import cell_of
 from peftbench.stats import (
     Cell,
@@ -266,8 +267,11 @@ def test_every_pair_of_the_published_table_is_told_apart_as_published():
 
 
 def test_what_the_documentation_says_of_the_papers_tables():
-    lines = [line.split(",") for line in (REPOSITORY / "docs" / "paper-scores.csv").read_text().splitlines()]
-    methods, scores = lines[0][1:], np.array([line[1:] for line in lines[1:]], dtype=float)
+    tables = [printed_table("table1"), printed_table("table2")]
+    methods = [row.method for row in tables[0].rows]
+    scores = np.array(
+        [[cell.value for table in tables for cell in table.row(name).cells[1:]] for name in methods]
+    ).T
     means = dict(zip(methods, scores.mean(axis=0), strict=True))
     printed = read_costs(SOURCE / "costs" / "paper-means.csv").candidates
     assert {each.method: each.performance for each in printed} == pytest.approx(
