@@ -198,6 +198,8 @@ except SystemExit as end:
         (["pscp", "paper", "--map", "map.svg"], 2, "install what draws figures: pip install peftbench[figures]"),
         (["score", "nowhere"], 2, "'nowhere' does not exist; give a folder"),
         (["list", "columns"], 0, ""),
+        (["report", "paper", "--table", "3", "--format", "latex"], 0, ""),
+        (["report", "nowhere"], 2, "'nowhere' is not a folder; give one that holds runs"),
         (["show", "table", "2"], 0, ""),
         (["import", "results", "lm-eval", "nowhere"], 2, "'nowhere' does not exist; give what is to be imported"),
         (["results", "nowhere"], 2, "'nowhere' does not exist; give a folder that holds runs"),

@@ -12,11 +12,11 @@ from peftbench.terminal import reported
 
 def report(
     source: Annotated[
-        Path, typer.Argument(metavar="RUNS", help="Folder of runs, or paper: its printed tables.")
-    ] = Path("runs"),
+        str, typer.Argument(metavar="RUNS", help="Folder of runs, or paper: its printed tables.")
+    ] = "runs",
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write all tables and figures with an index; of --card, the file."),
+        typer.Option(metavar="FOLDER", help="Write all tables and figures with an index; with --card, the card."),
     ] = None,
     table: Annotated[
         str | None, typer.Option(metavar="NAME", help="Print one: 1, 2, 3, 9, 10, 11 or leaderboard.")
@@ -41,17 +41,24 @@ def report(
 ) -> None:
     """Tables and figures of the paper from runs, as Markdown, LaTeX, CSV and HTML; model cards."""
     with reported():
+        from dataclasses import replace
+
         from peftbench.console import observing
         from peftbench.efficiency.devices import find_device
         from peftbench.errors import ConfigError
-        from peftbench.report.folder import Options, Report, formats_of, write_report
+        from peftbench.report.folder import Source, formats_of, write_report
+        from peftbench.report.of_runs import Options, Report
+        from peftbench.report.paper import PaperReport
         from peftbench.report.rendering import render
         from peftbench.sensitivity import Candidate
         from peftbench.store import stored_results
         from peftbench.tradeoff import cost_model
 
+        options = Options(model, protocol, allow_missing, None, references)
         if card:
-            _card(source, output)
+            if table or form or device or options != Options():
+                raise ConfigError("--card goes with --output alone; leave the other options out")
+            _card(Path(source), output)
             return
         if table is not None and output is not None:
             raise ConfigError("--table prints one table and --output writes all; give one of them")
@@ -63,11 +70,18 @@ def report(
         # What is wrong with the options is said before the work.
         named = None if device is None else find_device(device, calibrated=False)
         cost_model(None, references, [Candidate("", 0, 1, 1, 1)])
-        options = Options(model, protocol, allow_missing, named, references)
+        options = replace(options, device=named)
         with observing() as observer:
-            found = Report(stored_results(source), options, observer)
+            found: Source = PaperReport()
+            if source != "paper":
+                found = Report(stored_results(Path(source)), options, observer)
+            elif options != Options():
+                raise ConfigError(
+                    "paper has its own model and costs; --model, --protocol, --allow-missing, --references and "
+                    "--device are for a folder of runs"
+                )
             if output is None:
-                text = render(found.table(table or "leaderboard"), formats[0])
+                text = render(found.table(table or found.tables[0]), formats[0])
             else:
                 written = write_report(found, output, formats)
         if output is None:
@@ -86,6 +100,7 @@ def _card(folder: Path, output: Path | None) -> None:
     if output is None:
         print(text, end="")
         return
-    with explained(output):
-        write_text(output, text)
-    print(f"written to {output}")
+    file = output / "README.md" if output.is_dir() else output
+    with explained(file):
+        write_text(file, text)
+    print(f"written to {file}")

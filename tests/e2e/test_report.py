@@ -211,6 +211,9 @@ def test_a_card_is_that_of_the_run_whichever_of_its_folders_is_named(kept, tmp_p
     out = said(run, "--card", "--output", tmp_path / "README.md")
     assert "written to" in out
     assert (tmp_path / "README.md").read_text() == said(run, "--card")
+    said(run, "--card", "--output", run / "adapter")
+    assert (run / "adapter" / "README.md").read_text() == said(run, "--card")
+    refused("--card goes with --output alone", "report", run, "--card", "--table", "1")
 
 
 def test_a_card_of_hostile_names_is_still_yaml_and_text(tmp_path):
@@ -259,3 +262,17 @@ def test_what_has_no_card_says_why(kept, tmp_path):
     edit(run / "eval-ffffffffffff" / "result.json", eval_id="f" * 12)
     refused("several evaluations, eval-eeeeeeeeeeee, eval-ffffffffffff", "report", run, "--card")
     assert "| evaluation | ffffffffffff |" in said(run / "eval-ffffffffffff", "--card")
+
+
+# --------------------------------------------------------------------------------------------------- the paper
+
+
+def test_the_papers_tables_stand_beside_ours(tmp_path):
+    out = said("paper", "--output", tmp_path / "out", "--format", "markdown,html")
+    assert "not there: Table 11: the numbers of Table 11 are lost" in out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"table{name}.md" for name in (1, 2, 3, 9, 10)} | {"index.html", "README.md"} <= names
+    assert "LoRA 80.1 against 77.94" in said("paper", "--table", "3")
+    assert "nothing" in said("paper")
+    refused("are for a folder of runs", "report", "paper", "--model", "x")
+    refused("unknown table of the paper 'leaderboard'", "report", "paper", "--table", "leaderboard")

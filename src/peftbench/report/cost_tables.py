@@ -1,6 +1,6 @@
 """Tables of PSCP from a sheet and costs: Tables 3, 9 and 10 of the paper."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from peftbench.candidates import Costs, costs_of
@@ -55,9 +55,9 @@ def priced(sheet: Sheet, *, device: Device | None, references: str) -> Priced:
     return Priced(costs, f"FLOPs are predicted; {basis}", cost_model(None, references, candidates))
 
 
-def cost_table(sheet: Sheet, prices: Priced) -> Table:
+def cost_table(sheet: Sheet, prices: Priced, rules: Sequence[Protocol] = RULES) -> Table:
     """Table 3, a part for each scoring rule."""
-    panels = [_panel(sheet, prices, rule, rule_title(rule), prices.weights) for rule in RULES]
+    panels = [_panel(sheet, prices, rule, rule_title(rule), prices.weights) for rule in rules]
     return _table("3", sheet, prices, panels, ())
 
 
@@ -65,15 +65,18 @@ def importance_table(sheet: Sheet, prices: Priced, name: str) -> Table:
     """Table 9 or 10: Table 3 under other importances, by the scoring rule of the runs' own protocol."""
     panels = []
     for place, importances in enumerate(SLICES[name]):
-        update = {
-            cost: getattr(prices.weights, cost).model_copy(update={"importance": importance})
-            for cost, importance in zip(("params", "flops", "memory"), importances, strict=True)
-        }
-        weights = prices.weights.model_copy(update=update)
+        weights = weights_of(prices.weights, importances)
         said = ", ".join(f"{each:g}" for each in importances)
         title = f"({'abcdef'[place]}) importance of parameters, FLOPs, memory: {said}"
         panels.append(_panel(sheet, prices, sheet.protocol, title, weights))
     return _table(name, sheet, prices, panels, (f"Scores by the {sheet.protocol} scoring.",))
+
+
+def weights_of(weights: CostModel, importances: Sequence[float]) -> CostModel:
+    """The same references under other importances of parameters, FLOPs and memory."""
+    named = zip(("params", "flops", "memory"), importances, strict=True)
+    update = {cost: getattr(weights, cost).model_copy(update={"importance": each}) for cost, each in named}
+    return weights.model_copy(update=update)
 
 
 def _panel(sheet: Sheet, prices: Priced, rule: Protocol, title: str, weights: CostModel) -> Panel:

@@ -55,7 +55,7 @@ def gap_notes(sheet: Sheet, datasets: Sequence[str]) -> tuple[str, ...]:
     return (gaps,) if gaps else ()
 
 
-def score_table(sheet: Sheet, name: str) -> Table:
+def score_table(sheet: Sheet, name: str, rules: Sequence[Protocol] = RULES) -> Table:
     """Table 1 or 2: a row for each method, a column for each dataset, a part for each scoring rule.
 
     Raises `DataError` where the sheet has none of its datasets.
@@ -70,7 +70,7 @@ def score_table(sheet: Sheet, name: str) -> Table:
         for each in datasets
     ]
     panels = []
-    for rule in RULES:
+    for rule in rules:
         rows = [
             Row(
                 cells=(

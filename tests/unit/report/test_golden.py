@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from peftbench.report.folder import Options, Report
+from peftbench.report.of_runs import Options, Report
 from peftbench.report.rendering import ENDINGS, html_table, render
 from peftbench.report.score_tables import leaderboard
 from peftbench.stats import Interval

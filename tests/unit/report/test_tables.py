@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftbench.errors import DataError, UnknownName
-from peftbench.report.folder import Options, Report
 from peftbench.report.layout import GROUPS, SLICES, label
+from peftbench.report.of_runs import Options, Report
 from peftbench.report.rendering import ENDINGS, render
 from peftbench.report.sheet import RULES, sheet_of
 from peftbench.report.tables import Column, Row, number_cell, with_marks
