@@ -144,6 +144,8 @@ def test_commands_that_only_look_do_not_load_torch():
         ["pscp", "paper"],
         ["results", "--help"],
         ["list", "columns"],
+        ["report", "paper"],
+        ["report", "paper", "--table", "3", "--format", "csv"],
         ["list", "tables"],
         ["show", "table", "9a"],
         ["import", "results", "--help"],

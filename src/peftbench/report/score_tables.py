@@ -92,7 +92,8 @@ def score_table(sheet: Sheet, name: str, rules: Sequence[Protocol] = RULES) -> T
         panels=tuple(panels),
         notes=(
             f"Means over seeds, 0 to 100. {MARKS}",
-            "The paper's scores are to be compared with the published scoring.",
+            "What comes closest to the paper is the published scoring of runs under the published protocol; these "
+            f"are {sheet.protocol}.",
             *_seed_notes(sheet),
             *([f"Not among the records: {', '.join(absent)}."] if absent else []),
             *gap_notes(sheet, datasets),
