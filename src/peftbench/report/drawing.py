@@ -20,7 +20,7 @@ from peftbench.penalty import GIGA, TERA
 from peftbench.report.escaping import one_line, shortened
 from peftbench.report.layout import label
 from peftbench.report.score_tables import stability_datasets
-from peftbench.report.sheet import Method, Sheet
+from peftbench.report.sheet import Estimate, Method, Sheet
 from peftbench.schema import Protocol
 from peftbench.stats import Interval, spread
 
@@ -69,7 +69,8 @@ def stability(stem: Path, sheet: Sheet, rule: Protocol) -> list[Path]:
         lines, across = -(-len(datasets) // 7), min(len(datasets), 7)
         panels: Any = figure.subplots(lines, across, squeeze=False, sharey=True)
         for panel, dataset in zip(panels.flat, datasets, strict=False):
-            _stability_panel(panel, [sheet.scores.get((each.name, dataset, rule), ()) for each in methods])
+            found = [sheet.score(each, dataset, rule) for each in methods]
+            _stability_panel(panel, found, [sheet.scores.get((each.name, dataset, rule), ()) for each in methods])
             panel.set_title(name(label(dataset)), fontsize=9)
         for panel in list(panels.flat)[len(datasets) :]:
             panel.axis("off")
@@ -84,7 +85,8 @@ def heat_map(stem: Path, sheet: Sheet, rule: Protocol) -> list[Path]:
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
-    values = [[sheet.score(method, each, rule).value for each in sheet.datasets] for method in sheet.methods]
+    found = [[sheet.score(method, each, rule) for each in sheet.datasets] for method in sheet.methods]
+    values = [[each.value for each in row] for row in found]
     size = (3.1 + 0.46 * len(sheet.datasets), 1.5 + 0.34 * len(sheet.methods))
     with _figure(stem, f"Mean score over seeds\n{_said(sheet, rule)}", size) as (figure, files):
         panel: Any = figure.subplots()
@@ -97,8 +99,8 @@ def heat_map(stem: Path, sheet: Sheet, rule: Protocol) -> list[Path]:
                 corner = (place[1] - 0.5, place[0] - 0.5)
                 panel.add_patch(Rectangle(corner, 1, 1, facecolor="white", edgecolor=_LIGHT, hatch="////", lw=0))
                 continue
-            ink = "white" if value < 55 else "black"
-            panel.text(place[1], place[0], f"{value:.0f}", ha="center", va="center", fontsize=7.5, color=ink)
+            ink, star = "white" if value < 55 else "black", "*" * found[place[0]][place[1]].noted
+            panel.text(place[1], place[0], f"{value:.0f}{star}", ha="center", va="center", fontsize=7.5, color=ink)
         panel.set_xticks(
             range(len(sheet.datasets)),
             [name(label(each)) for each in sheet.datasets],
@@ -129,12 +131,10 @@ def score_against_cost(
         from matplotlib.transforms import ScaledTranslation
 
         panels: Any = figure.subplots(1, len(axes), sharey=True)
+        drawn = []
         for panel, (what, values) in zip(panels, axes, strict=True):
             for place, (each, value) in enumerate(zip(chosen, values, strict=True)):
-                # Methods that cost the same stand beside one another, so that none hides another.
-                alike = [other for other, cost in enumerate(values) if cost == value]
-                aside = 7 * (alike.index(place) - (len(alike) - 1) / 2)
-                panel.errorbar(
+                bars = panel.errorbar(
                     [value],
                     [each.mean.estimate],
                     yerr=_bars(each.mean),
@@ -145,8 +145,10 @@ def score_against_cost(
                     markersize=8,
                     capsize=2,
                     label=name(each.method.title),
-                    transform=panel.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans),
                 )
+                # Methods that cost the same stand beside one another, so that none hides another.
+                alike = [other for other, cost in enumerate(values) if cost == value]
+                drawn.append((bars, 7 * (alike.index(place) - (len(alike) - 1) / 2)))
             least = min((value for value in values if value > 0), default=0)
             if least and max(values) > 20 * least:
                 _log_axis(panel, least, max(values), with_zero=min(values) <= 0)
@@ -154,6 +156,12 @@ def score_against_cost(
             panel.set_xlabel(what)
             panel.grid(color="#EEEEEE")
             panel.set_axisbelow(True)
+        for panel in panels:  # as wide as the values ask for, before some are moved
+            panel.set(xlim=panel.get_xlim(), ylim=panel.get_ylim())
+        for bars, aside in drawn:
+            for artist in bars.get_children():
+                moved = ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)
+                artist.set_transform(artist.get_transform() + moved)
         panels[0].set_ylabel("mean score")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(handles)), frameon=False)
@@ -217,13 +225,16 @@ def _figure(
                 figure.savefig(draft, format=file.suffix[1:], dpi=150, metadata=date)
 
 
-def _stability_panel(panel: "Axes", scores: Sequence[Sequence[float]]) -> None:
-    found = [spread(each) if len(each) > 1 else None for each in scores]
+def _stability_panel(panel: "Axes", estimates: Sequence[Estimate], scores: Sequence[Sequence[float]]) -> None:
+    """One dataset; what is missing is said, and what is over fewer seeds, as was asked for, is hollow."""
+    spreads = [
+        None if found.deviation is None else spread(each) for found, each in zip(estimates, scores, strict=True)
+    ]
     # An interval of few seeds may be many times as long as its estimate; the axis is for the estimates.
-    end = 2.2 * max((each.deviation for each in found if each is not None), default=0.0) or 1.0
-    for place, each in enumerate(found):
+    end = 2.2 * max((each.deviation for each in spreads if each is not None), default=0.0) or 1.0
+    for place, (each, found) in enumerate(zip(spreads, estimates, strict=True)):
         if each is None:
-            why = "one seed" if len(scores[place]) == 1 else "missing"
+            why = "one seed" if found.value is not None else f"{found.missing} missing"
             panel.text(0.03 * end, place, why, va="center", color=_GREY, fontsize=7.5)
             continue
         panel.plot(
@@ -231,7 +242,8 @@ def _stability_panel(panel: "Axes", scores: Sequence[Sequence[float]]) -> None:
         )
         if each.high > end:
             panel.plot([end], [place], marker=">", color=_LIGHT, markersize=6, clip_on=False)
-        panel.plot([each.deviation], [place], marker="o", color=_INK, markersize=5)
+        face = "white" if found.noted else _INK
+        panel.plot([each.deviation], [place], marker="o", color=_INK, markerfacecolor=face, markersize=5)
     panel.set_xlim(-0.04 * end, end)
     panel.grid(axis="x", color="#EEEEEE")
     panel.set_axisbelow(True)
@@ -259,4 +271,5 @@ def _bars(interval: Interval) -> list[list[float]] | None:
 
 def _said(sheet: Sheet, rule: Protocol) -> str:
     said = f"{shortened(sheet.model, _LONGEST)}, {rule} scoring"
+    said += ", the set is not complete" * bool(sheet.gaps(sheet.datasets))
     return said if rule == sheet.protocol else f"{said} of {sheet.protocol} runs"
