@@ -159,7 +159,7 @@ def test_a_deviation_over_fewer_seeds_is_missing_or_hollow(figures, tmp_path, al
     drawing.stability(tmp_path / "sd", sheet, "corrected")
     panel = figures[0].axes[0]
     dots = [line for line in panel.lines if line.get_marker() == "o"]
-    assert ["white" == dot.get_markerfacecolor() for dot in dots] == ([False, True] if allowed else [False])
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == ([False, True] if allowed else [False])
     said = [each.get_text() for each in panel.texts]
     assert said == (["5 missing"] if allowed else ["5 missing", "1 missing"])
     assert "the set is not complete" in figures[0]._suptitle.get_text()
