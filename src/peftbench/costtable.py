@@ -130,15 +130,18 @@ def imported_costs(folder: Path, name: str, model: str | None = None) -> CostTab
         )
     if model is not None and model not in models:
         raise UnknownName("model", model, models, f"import {name!r}: ")
-    groups: dict[str, list[ImportedResult]] = {}
+    groups: dict[tuple[str | None, ...], list[ImportedResult]] = {}
     for each in found.results:
         if model in (None, each.model or "unknown") and each.method != BASE:
-            groups.setdefault(each.experiment or f"{each.method} {each.settings or ''}".strip(), []).append(each)
+            # Where experiments have names, those of one method and settings differ in how they were trained.
+            trained = each.experiment if each.source == "hf-method-comparison" else None
+            groups.setdefault((trained or each.method or "unknown", each.settings), []).append(each)
     if not groups:
         raise DataError(f"import {name!r} holds the base model alone, which has no PSCP; name one with methods")
-    candidates = [_imported(name, label, results) for label, results in groups.items()]
-    datasets = {label: frozenset(each.original_dataset for each in results) for label, results in groups.items()}
-    if len(set(datasets.values())) != 1:
+    called = [label for label, _ in groups]
+    labels = [f"{label} {settings or ''}" if called.count(label) > 1 else str(label) for label, settings in groups]
+    candidates = [_imported(name, label, group) for label, group in zip(labels, groups.values(), strict=True)]
+    if len({frozenset(each.original_dataset for each in group) for group in groups.values()}) != 1:
         raise DataError(f"import {name!r} has not the same datasets for all methods; compare what has")
     return CostTable(f"imported: {name}, not measured here", tuple(candidates), None)
 

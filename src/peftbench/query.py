@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SHOWN_IMPORTED = ("source", "imported_as", "model", "original_dataset", "method", "experiment", "seed", "metric",
-                  "score", "standard_error", "score_corrected", "score_published")  # fmt: skip
+                  "score", "standard_error", "score_corrected")  # fmt: skip
 """The columns of imported results in a table on a terminal, where none are asked for."""
 
 UNKNOWN = "none"

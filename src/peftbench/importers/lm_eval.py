@@ -53,7 +53,7 @@ def read(file: Path, name: str, problems: list[str]) -> list[ImportedResult]:
             values.wrong(f"a task is called {short(task)}, expected a name of 1 to {MOST_TEXT} characters")
         elif scores is not None:
             facts, notes = _task(values, task)
-            for metric, score in _metrics(Values(f"{name}: {task}", scores, problems), scores):
+            for metric, score in _metrics(Values(f"{name}: {task}", scores, problems), scores, task):
                 told = [*notes, *score.pop("notes")]
                 results.append(shared | facts | score | {"metric": metric, "notes": " ".join(told)})
     return [] if problems else [ImportedResult(**each) for each in results]
@@ -78,7 +78,7 @@ def _task(values: Values, task: str) -> tuple[dict[str, Any], list[str]]:
     return {"dataset": ours if same else None, "original_dataset": task, "test_rows": rows}, notes
 
 
-def _metrics(values: Values, scores: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _metrics(values: Values, scores: dict[str, Any], task: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each metric of a task with its score; older files have no filter behind the comma."""
     for key, given in scores.items():
         base, _, rest = key.partition(",")
@@ -89,7 +89,8 @@ def _metrics(values: Values, scores: dict[str, Any]) -> Iterator[tuple[str, dict
             continue
         value = None if given == "N/A" else values.number(key, least=-1e12, most=1e12)
         spread = f"{base}_stderr,{rest}" if rest else f"{base}_stderr"
-        scale = _scale(base, value)
+        # The scorer of SQuAD gives percents under names that elsewhere are shares.
+        scale = "unknown" if task.startswith("squad") else _scale(base, value)
         factor = {"0 to 1": 100.0, "0 to 100": 1.0}.get(scale)
         most = 1e300 if factor is None else 100 / factor
         error = None if scores.get(spread) == "N/A" else values.number(spread, least=0, most=most)

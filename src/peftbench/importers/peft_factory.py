@@ -91,7 +91,7 @@ def read(folder: Path, name: str, problems: list[str]) -> list[ImportedResult]:
         "file_sha256": hashlib.sha256((predicted if told is None else told) or b"").hexdigest(),
         "tool": "PEFT-Factory",
         "tool_version": f"peft {peft}" if peft else None,
-        "experiment": name if len(name) <= 500 else name[-500:],
+        "experiment": Path(name).name,
         "model": given.text("model_name_or_path"),
         "dataset": dataset if dataset in dataset_names() else None,
         "original_dataset": dataset,

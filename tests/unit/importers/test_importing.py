@@ -172,6 +172,11 @@ def test_the_harness_with_an_adapter_and_in_its_older_shape(tmp_path):
     adapted = shapes.harness(config={"model": "hf", "model_args": {"pretrained": "m", "peft": "out/lora"}})
     found = take("lm-eval", shapes.written(tmp_path / "a", adapted, "results.json"), tmp_path).made.results[0]
     assert (found.model, found.method, json.loads(found.settings)) == ("m", None, {"adapter": "out/lora"})
+    squad = shapes.harness(
+        results={"squadv2": {"f1,none": 0.9, "f1_stderr,none": "N/A"}, "drop": {"f1,none": 0.9}}
+    )
+    found = take("lm-eval", shapes.written(tmp_path / "c", squad, "results.json"), tmp_path).made.results
+    assert [(each.original_dataset, each.score) for each in found] == [("squadv2", None), ("drop", 90.0)]
     older = {
         "results": {"piqa": {"acc": 0.8, "acc_stderr": 0.01, "acc_norm": 0.79}},
         "versions": {"piqa": 0},
@@ -302,6 +307,11 @@ def test_pscp_takes_an_import_by_name_only_and_without_flops(tmp_path):
         "lora/llama-3.2-3B-rank32": pytest.approx(48.21834723 * penalty),
         "ia3/llama-3.2-3B-rank32": pytest.approx(40 * penalty),
     }
+    shapes.written(folder, shapes.comparison("IA3", 0.2, r=8), "c.json")
+    take("hf-method-comparison", folder, tmp_path, name="more")
+    found = weigh(runs, imported="more", exponents="flops=0")
+    assert [each.candidate.method.split(" ", 1)[0] for each in found.methods].count("ia3/llama-3.2-3B-rank32") == 2
+    assert sorted(each.candidate.performance for each in found.methods) == pytest.approx([20, 40, 48.21834723])
     take("paper", None, tmp_path, name="printed")
     with pytest.raises(DataError, match="not known, so that it has no PSCP"):
         weigh(runs, imported="printed", exponents="flops=0")
