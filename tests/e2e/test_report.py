@@ -202,6 +202,23 @@ def test_a_card_loads_with_the_hub_and_holds_the_scores(kept):
     assert "d" * 64 in card.text
 
 
+def test_a_card_names_a_hub_model_in_full_and_no_path_of_a_folder(tmp_path):
+    for model, revision, name, loaded in (
+        ("owner/small", "a" * 40, "owner/small", f'("owner/small", revision="{"a" * 40}")'),
+        ("some/where/small", None, "small", '("path/to/small")'),
+    ):
+        run = add(tmp_path / "runs", "lora", "rte", 1, 0.8)
+        for file in (run / "train.json", *run.glob("eval-*/result.json")):
+            record = json.loads(file.read_text())
+            config = {**record["config"], "model": model, "model_revision": revision}
+            edit(file, model={**record["model"], "name": "small"}, config=config)
+        card = card_of(run)
+        assert card.data.to_dict()["base_model"] == name
+        assert loaded in card.text
+        assert "some/where" not in card.text
+        shutil.rmtree(tmp_path / "runs")
+
+
 def test_a_card_is_that_of_the_run_whichever_of_its_folders_is_named(kept, tmp_path):
     run = run_of(kept, "lora", "rte", 1)
     (run / "adapter").mkdir(exist_ok=True)
@@ -240,7 +257,7 @@ def test_a_card_of_hostile_names_is_still_yaml_and_text(tmp_path):
         card = card_of(run)
         assert card.data.to_dict()["base_model"] == " ".join(name.split())
         assert "<script" not in card.text
-        assert "<b>" not in card.text.replace(json.dumps(name), "")
+        assert "<b>" not in card.text
         shutil.rmtree(tmp_path / "runs")
 
 

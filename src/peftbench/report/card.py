@@ -103,7 +103,7 @@ def _front_matter(run: RunResult, train: TrainRecord, evaluation: EvalRecord, sp
     ]
     name = f"{method_title(str(run.config.method))} on {run.config.dataset}"
     found: dict[str, Any] = {
-        "base_model": train.model.name,
+        "base_model": _base_model(train),
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["peft", "peftbench", run.config.method.name.replace("_", "-")],
@@ -125,6 +125,11 @@ def _front_matter(run: RunResult, train: TrainRecord, evaluation: EvalRecord, sp
     if run.config.model_revision is not None:
         found["base_model_relation"] = "adapter"
     return found
+
+
+def _base_model(train: TrainRecord) -> str:
+    """The id of a model on the hub; of a folder its name alone, since a path says nothing to others."""
+    return train.config.model if train.config.model_revision is not None else train.model.name
 
 
 def _yaml_lines(front: Mapping[str, Any]) -> Iterator[str]:
@@ -169,7 +174,7 @@ def _introduction(run: RunResult, train: TrainRecord, spec: DatasetSpec) -> list
         if said
     ]
     return [
-        f"# {method} for {for_markdown(train.model.name)} on {for_markdown(run.config.dataset)}",
+        f"# {method} for {for_markdown(_base_model(train))} on {for_markdown(run.config.dataset)}",
         "",
         f"An adapter for {_linked(train, spec)}, {for_markdown(spec.task.lower())}, trained and measured by "
         f"peftbench {train.provenance.peftbench} under its {run.config.protocol} protocol.",
@@ -263,7 +268,8 @@ def _cost(train: TrainRecord, evaluation: EvalRecord) -> list[str]:
 
 def _loading(train: TrainRecord) -> list[str]:
     revision = train.config.model_revision
-    name = json.dumps(one_line(train.model.name))
+    name = json.dumps(one_line(_base_model(train) if revision else f"path/to/{train.model.name}"))
+    name = name.replace("<", "\\u003c")  # the same to Python, and no HTML to whoever shows code as it is
     at = f", revision={json.dumps(revision)}" if revision else ""
     return [
         "## How to load it",
@@ -289,7 +295,7 @@ def _provenance(train: TrainRecord, evaluation: EvalRecord) -> list[str]:
         "run": train.train_id,
         "evaluation": evaluation.eval_id,
         "peftbench": f"{train.provenance.peftbench}, commit {train.provenance.commit or 'not known'}",
-        "base model": f"{train.model.name}, {train.model.family}, fingerprint {train.model.fingerprint}",
+        "base model": f"{_base_model(train)}, {train.model.family}, fingerprint {train.model.fingerprint}",
         "dataset": f"{train.data.dataset}, version {train.data.version}, "
         f"revision {train.data.revision or 'none'}, from {train.data.source}",
         "test rows": f"SHA-256 {splits['test'].sha256}" if "test" in splits else "not known",
