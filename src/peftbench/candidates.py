@@ -24,6 +24,18 @@ TOKENS = 512
 
 
 @dataclass(frozen=True, slots=True)
+class Costs:
+    """What a method costs: the three factors of PSCP."""
+
+    params: float
+    """Parameters that are trained, the most where datasets differ."""
+    flops: float
+    """FLOPs over the base model of one forward pass."""
+    memory: float
+    """Peak bytes of training."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """The methods of one model under one protocol, on the same rows of the same datasets."""
 
@@ -64,24 +76,18 @@ def from_records(
     shared = shared_by(trained, allow_missing=allow_missing)
     names, datasets, cells = shared.names, shared.datasets, shared.cells
     records = {name: _records(each, datasets) for name, each in zip(names, trained, strict=True)}
-    if device is None:
-        measured, basis = measured_memory(records)
-    else:
-        precision = records[names[0]][0].model.dtype
-        measured, basis = {}, f"memory predicted for {device.name} in {precision}, {TOKENS} tokens a sample"
-    costs = {name: predicted_costs(runs, device) for name, runs in records.items()}
+    costs, basis = costs_of(records, device)
     observer.phase("resampling seeds and test rows", total=replicates)
     draws = paired_means(cells, replicates=replicates, advance=observer.advance)
     found = []
-    for number, (name, runs) in enumerate(records.items()):
-        flops, predicted = costs[name]
+    for number, (name, cost) in enumerate(costs.items()):
         found.append(
             Candidate(
                 method=name,
                 performance=float(np.mean([cell.estimate() for cell in cells[number].values()])),
-                params=max(record.trainable_params for record in runs),
-                flops=flops,
-                memory=predicted if device is not None else measured[name],
+                params=cost.params,
+                flops=cost.flops,
+                memory=cost.memory,
                 draws=None if draws is None else draws[:, number],
             )
         )
@@ -97,6 +103,24 @@ def from_records(
         caution=shared.caution,
         note=shared.note,
     )
+
+
+def costs_of(records: Mapping[str, Sequence[TrainRecord]], device: Device | None) -> tuple[dict[str, Costs], str]:
+    """What each method costs by the records of its trainings, and where memory comes from, in words.
+
+    Loads torch, which FLOPs are predicted with. Raises `DataError` where memory is not known or not comparable.
+    """
+    if device is None:
+        measured, basis = measured_memory(records)
+    else:
+        precision = next(iter(records.values()))[0].model.dtype
+        measured, basis = {}, f"memory predicted for {device.name} in {precision}, {TOKENS} tokens a sample"
+    found = {}
+    for name, runs in records.items():
+        flops, predicted = predicted_costs(runs, device)
+        params = max(record.trainable_params for record in runs)
+        found[name] = Costs(params, flops, predicted if device is not None else measured[name])
+    return found, basis
 
 
 def _records(group: Gathered, datasets: Sequence[str]) -> list[TrainRecord]:

@@ -19,6 +19,7 @@ from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Trac
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
 from peftbench.cli_recommend import recommend
+from peftbench.cli_report import report
 from peftbench.cli_site import site_app
 from peftbench.terminal import DEBUG, complain, debugging, print_json, print_pairs, reported, run_once
 
@@ -234,7 +235,7 @@ def predict(
             print(json.dumps({"input": line, "output": text}, ensure_ascii=False) if as_json else shown(text))
 
 
-for command in (recommend, results, compare, ranks, profile, plan, calibrate, pscp):
+for command in (recommend, results, report, compare, ranks, profile, plan, calibrate, pscp):
     app.command()(command)
 
 

@@ -44,6 +44,20 @@ class Row:
 
 
 @dataclass(frozen=True)
+class MethodRuns:
+    """The runs of one method, and those that are not there."""
+
+    method: str
+    results: tuple[RunResult, ...]
+    seeds: int
+    """Seeds that are expected of every dataset."""
+    done: dict[str, tuple[RunResult, ...]]
+    """Dataset to its finished runs."""
+    missing: tuple[str, ...]
+    """Runs that failed or were not made, as `dataset, seed`."""
+
+
+@dataclass(frozen=True)
 class Gathered:
     """What is there of one method, and what is not."""
 
@@ -88,28 +102,23 @@ def scores_of(run: RunResult, stored: Sequence[Prediction], protocol: Protocol) 
     return score_rows(spec, [row.text for row in stored], [row.references for row in stored], protocol)
 
 
-def gather(
-    results: Sequence[RunResult],
-    *,
-    protocol: Protocol = "corrected",
-    count: Callable[[RunResult, Protocol], Counted] = counted,
-) -> list[Gathered]:
-    """The finished runs of each method, in the order in which methods first come.
+def runs_by_method(results: Sequence[RunResult]) -> list[MethodRuns]:
+    """The runs of each method, in the order in which methods first come; predictions are not read.
 
     Every method is expected on every dataset of `results` and with every seed that a trained method has; the
-    base model has no seed. Predictions are read from the runs' folders, unless `count` knows what they count.
+    base model has no seed.
     """
     methods: dict[str, list[RunResult]] = {}
     for result in results:
         methods.setdefault(str(result.config.method), []).append(result)
     datasets = list(dict.fromkeys(result.config.dataset for result in results))
     seeds = sorted({result.config.seed for result in results if result.train is not None})
-    gathered = []
+    grouped = []
     for method, of_method in methods.items():
         found = {(each.config.dataset, each.config.seed): each for each in of_method}
         trained = any(result.train is not None for result in of_method)
         wanted = seeds if trained else [of_method[0].config.seed]
-        cells: dict[str, Cell] = {}
+        runs_done: dict[str, tuple[RunResult, ...]] = {}
         missing = []
         for dataset in datasets:
             runs = [found.get((dataset, seed)) for seed in wanted]
@@ -118,11 +127,33 @@ def gather(
                 for seed, run in zip(wanted, runs, strict=True)
                 if run is None or run.primary is None
             ]
-            done = [run for run in runs if run is not None and run.primary is not None]
+            done = tuple(run for run in runs if run is not None and run.primary is not None)
             if done:
-                cells[dataset] = _cell(done, protocol, count)
-        gathered.append(Gathered(method, tuple(of_method), len(wanted), cells, tuple(missing)))
-    return gathered
+                runs_done[dataset] = done
+        grouped.append(MethodRuns(method, tuple(of_method), len(wanted), runs_done, tuple(missing)))
+    return grouped
+
+
+def gather(
+    results: Sequence[RunResult],
+    *,
+    protocol: Protocol = "corrected",
+    count: Callable[[RunResult, Protocol], Counted] = counted,
+) -> list[Gathered]:
+    """The finished runs of each method as `runs_by_method` finds them, with what each of their test rows counts.
+
+    Predictions are read from the runs' folders, unless `count` knows what they count.
+    """
+    return [
+        Gathered(
+            method=each.method,
+            results=each.results,
+            seeds=each.seeds,
+            cells={dataset: _cell(runs, protocol, count) for dataset, runs in each.done.items()},
+            missing=each.missing,
+        )
+        for each in runs_by_method(results)
+    ]
 
 
 def compare(

@@ -64,7 +64,7 @@ def shared_by(methods: Sequence[Gathered], *, allow_missing: bool) -> Shared:
     Raises `DataError` where runs are missing, unless `allow_missing`, where no dataset is left, and where two
     methods were evaluated on different rows of one.
     """
-    names = names_of(methods)
+    names = names_of([each.method for each in methods])
     gaps = [f"{name} lacks {cell}" for name, each in zip(names, methods, strict=True) for cell in each.missing]
     if gaps and not allow_missing:
         raise DataError(
@@ -102,10 +102,10 @@ def check_rows(groups: Mapping[str, Gathered], datasets: Sequence[str]) -> None:
             )
 
 
-def names_of(methods: Sequence[Gathered]) -> list[str]:
+def names_of(methods: Sequence[str]) -> list[str]:
     """Names without settings where they tell the methods apart, with them otherwise."""
-    short = [each.method.partition("(")[0] for each in methods]
-    return short if len(set(short)) == len(short) else [each.method for each in methods]
+    short = [each.partition("(")[0] for each in methods]
+    return short if len(set(short)) == len(short) else list(methods)
 
 
 def named(results: Sequence[RunResult], name: str) -> list[RunResult]:

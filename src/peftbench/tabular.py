@@ -86,7 +86,7 @@ def _csv(table: "pa.Table") -> str:
     lines: list[str] = []
     # Some versions of csv quote only what the end of a line is made of: both marks, until the line is kept.
     write = csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerow
-    write([_harmless(name) for name in table.column_names])
+    write([harmless(name) for name in table.column_names])
     for row in _rows(table):
         write([_cell(value) for value in row])
     return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
@@ -100,10 +100,10 @@ def _cell(value: Any) -> Any:
         return "true" if value else "false"
     if isinstance(value, int | float | Decimal):
         return value
-    return _harmless(value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False).strip('"'))
+    return harmless(value if isinstance(value, str) else json.dumps(_plain(value), ensure_ascii=False).strip('"'))
 
 
-def _harmless(text: str) -> str:
+def harmless(text: str) -> str:
     """A text that no spreadsheet takes for a formula: one that could be is led by an apostrophe."""
     return f"'{text}" if text.startswith(FORMULA) else text
 

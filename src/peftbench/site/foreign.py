@@ -2,21 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from peftbench import importers
 from peftbench.columns import COLUMNS
-
-with suppress(ImportError):  # a build without importers shows what was measured alone
-    from peftbench import importers
-    from peftbench.importers import results as imports
+from peftbench.importers import results as imports
 
 
 def printed_tables() -> list[dict[str, Any]]:
     """The paper's tables, cells as they are printed and as numbers where they are such."""
-    if "importers" not in globals():
-        return []
     return [
         {
             "name": table.name,
@@ -38,8 +33,6 @@ def imported_rows(folders: Sequence[Path], problems: list[str]) -> list[dict[str
     A dataset that is not ours as far as the file tells has its source behind its name. What cannot be read is a
     sentence of `problems`.
     """
-    if "imports" not in globals():
-        return []
     found = []
     for folder in folders:
         for each in imports.imported(folder, problems):

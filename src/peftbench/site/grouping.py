@@ -164,7 +164,7 @@ def _group(identity: str, label: str, entries: tuple[Entry, ...]) -> Group:
         return Group(identity, entries, label, str(error), names, datasets)
     order = known_methods.names()
     gathered.sort(key=lambda each: _place(order, each.results[0].config.method.name))
-    methods = dict(zip(names_of(gathered), gathered, strict=True))
+    methods = dict(zip(names_of([each.method for each in gathered]), gathered, strict=True))
     draws = _draws(methods)
     group = Group(identity, entries, label, None, methods, datasets)
     counted = [len(cell.seeds) for each in gathered for cell in each.cells.values()]
