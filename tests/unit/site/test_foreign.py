@@ -2,11 +2,10 @@
 
 import pytest
 
+from peftbench import importers
 from peftbench.site.build import build
 from tests.predicted import fill
 from tests.unit.site.test_build import data, no_flops
-
-importers = pytest.importorskip("peftbench.importers", reason="importers come with another change")
 
 
 @pytest.fixture
