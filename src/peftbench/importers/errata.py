@@ -26,12 +26,18 @@ class Erratum:
 
 
 @cache
-def errata() -> tuple[Erratum, ...]:
-    """All entries in the order of the file."""
+def errata_text() -> str:
+    """The file as it is."""
     in_wheel = Path(__file__).parents[1] / "ERRATA.md"
     file = in_wheel if in_wheel.is_file() else Path(__file__).parents[3] / "ERRATA.md"
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def errata() -> tuple[Erratum, ...]:
+    """All entries in the order of the file."""
     section, found = "", []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in errata_text().splitlines():
         if line.startswith("## "):
             section = line.removeprefix("## ")
         if entry := _ENTRY.match(line):

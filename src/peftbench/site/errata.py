@@ -1,26 +1,18 @@
-"""`ERRATA.md` as data: for each section its title, its paragraphs as plain text and the rows of its table."""
+"""`ERRATA.md` as the page shows it: each section with title, paragraphs as plain text and rows of its table."""
 
 import re
-from functools import cache
-from pathlib import Path
 from typing import Any
+
+from peftbench.importers.errata import errata_text
 
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _ANCHOR = re.compile(r'<a id="([^"]+)"></a>')
 
 
-@cache
-def _text() -> str:
-    in_wheel = Path(__file__).parents[1] / "ERRATA.md"
-    return (in_wheel if in_wheel.is_file() else Path(__file__).parents[3] / "ERRATA.md").read_text(
-        encoding="utf-8"
-    )
-
-
 def errata() -> list[dict[str, Any]]:
     """The sections in the order of the file, the introduction first; `ids` are those of rows that have one."""
     found: list[dict[str, Any]] = []
-    for block in re.split(r"\n\s*\n|\n(?=#)", _text()):
+    for block in re.split(r"\n\s*\n|\n(?=#)", errata_text()):
         lines = block.strip().splitlines()
         if not lines:
             continue
