@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 
 import peftbench.disk
+from peftbench.datasets import catalog
 from peftbench.site.build import build
 from tests.browser.conftest import serving
 from tests.browser.hostile import DATASET, fill
@@ -20,7 +21,8 @@ def runs(tmp_path_factory):
         patch.setattr(
             peftbench.disk, "sync", lambda _path: None
         )  # so many files, and none has to outlive the test
-        return fill(tmp_path_factory.mktemp("hostile") / "runs")
+        patch.setattr(catalog._entries, "_values", dict(catalog._entries._loaded()))  # what is added goes again
+        yield fill(tmp_path_factory.mktemp("hostile") / "runs")
 
 
 @pytest.fixture(scope="module")
