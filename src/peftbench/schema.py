@@ -252,6 +252,8 @@ class MethodSpec(Frozen):
     """Whether the adapted model equals the base model before the first step."""
     mergeable: bool
     """Whether the trained adapter can be folded into the weights of the base model."""
+    fuses: bool = True
+    """Whether several of its runs can be trained in one pass over the base."""
 
 
 class MethodChoice(Frozen):

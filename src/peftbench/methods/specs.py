@@ -8,12 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from peftbench.methods.settings import Count, Share, Targets
 from peftbench.registry import Registry
 from peftbench.schema import Frozen, MethodSpec
-
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Targets = tuple[str, ...]
 
 _SECTION_4 = "default settings: section 4 of the PEFT-Bench paper"
 
@@ -218,6 +215,14 @@ _SPECS = (
     ),
 )
 
+
+def _built_in() -> tuple[MethodSpec, ...]:
+    from peftbench.methods.hf_settings import spec_of
+    from peftbench.methods.hf_table import ENTRIES
+
+    return (*_SPECS, *map(spec_of, ENTRIES))
+
+
 methods: Registry[MethodSpec] = Registry(
-    "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _SPECS}
+    "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _built_in()}
 )
