@@ -153,7 +153,8 @@ def _within_budget(runs: Sequence[_Ready]) -> Iterator[list[_Ready]]:
             run.base.model.device.type, TOKENS_PER_STEP_ELSEWHERE
         )
         full = sum(each.tokens for each in chosen) + run.tokens > budget
-        if chosen and (full or not run.base.model.packs):
+        alone = not run.base.model.packs or not all(each.plan.method.fuses for each in (run, *chosen))
+        if chosen and (full or alone):
             yield chosen
             chosen = []
         chosen.append(run)

@@ -18,6 +18,8 @@ from transformers import PreTrainedModel
 from peftbench.engine.roles import Heads, Target, features, find_norms, find_targets, heads_of
 
 if TYPE_CHECKING:
+    from peftbench.engine.model import LanguageModel
+    from peftbench.engine.runs import TrainingRun
     from peftbench.methods import Recipe
 
 __all__ = [
@@ -134,6 +136,8 @@ class Adapter:
         self.dtype = torch.promote_types(base.dtype, torch.float32)
         self.tensors: dict[str, Tensor] = {}
         self.undecayed: set[str] = set()
+        self.rates: dict[str, float] = {}
+        """Learning rates of single tensors as multiples of the run's; one where not named."""
         self.noise: Noise | None = None
         self._generators = [generator(seed, "init") for seed in self.seeds]
 
@@ -179,6 +183,30 @@ class Adapter:
         Only then may the tokens that all samples share be computed once. Dropout makes it false.
         """
         return True
+
+    def begin(self, model: "LanguageModel", runs: Sequence["TrainingRun"]) -> None:
+        """Called once before a training, resumed ones included: what depends on its rows or its steps is made here."""
+
+    def updated(self, steps: Sequence[int]) -> None:
+        """Called after an update, while its gradients are there; `steps` has the number of updates of each run."""
+
+    def penalty(self) -> Tensor | None:
+        """What training adds to the loss of each run, (runs,); never part of a validation loss."""
+        return None
+
+    def extra_state(self, run: int) -> dict[str, Tensor]:
+        """What training needs to go on beside the trainable tensors: the memory of a schedule."""
+        return {}
+
+    def load_extra_state(self, run: int, state: dict[str, Tensor]) -> None:
+        """Put back what `extra_state` gave."""
+
+    def merged(self, run: int) -> dict[str, Tensor]:
+        """One run folded into the base: new values by the names of the model's parameters, biases it lacks included.
+
+        For methods that claim to be mergeable; in the adapter's precision.
+        """
+        raise NotImplementedError
 
     def members(self) -> list["Adapter"]:
         """The adapters that this one is made of, in the order of their runs: itself."""

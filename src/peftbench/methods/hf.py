@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from enum import Enum
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -51,17 +51,26 @@ class Slot:
 class PEFTAdapter(Adapter):
     """One run of a method of Hugging Face PEFT."""
 
+    own_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings that PEFT's configuration does not have."""
+
     def __init__(
         self, model: PreTrainedModel, settings: HFSettings, seeds: Sequence[int], files: AdapterFiles | None = None
     ) -> None:
         super().__init__(model, seeds)
         if len(self.seeds) != 1:
             raise ConfigError(f"{settings.entry.peft_type} of Hugging Face PEFT trains one run in a pass, not {seeds}")
-        self.settings = settings
+        if any(hasattr(each, "device_mesh") for each in model.parameters()):
+            raise ConfigError(
+                f"{settings.entry.title} is computed by Hugging Face PEFT, which needs whole weights; run it with "
+                "engine.processes=1"
+            )
+        self.settings, self.files = settings, files
         self.config = self.make_config() if files is None else _config_of(files, settings)
         self.wrapped = self._wrap(model, self.config)
         if files is not None:
             _load(self.wrapped, files)
+        self._prepare()
         inner = self.wrapped.base_model.model
         self.layers: dict[str, nn.Module] = {
             name: inner.get_submodule(name) for name in _replaced(model, inner)
@@ -75,7 +84,8 @@ class PEFTAdapter(Adapter):
     def make_config(self) -> Any:
         """The configuration of PEFT that the settings mean."""
         entry, given = self.settings.entry, self.settings.model_dump()
-        given.pop("targets")
+        for name in ("targets", *self.own_settings):
+            del given[name]
         kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(entry.peft_type)]
         places = {"target_modules": self.target_names(), **self.places()}
         return _explained(entry, lambda: kind(task_type="CAUSAL_LM", **places, **given, **entry.fixed))
@@ -99,7 +109,7 @@ class PEFTAdapter(Adapter):
         return {}
 
     def _wrap(self, model: PreTrainedModel, config: Any) -> Any:
-        shared = shadow(model, cloned=self.settings.entry.changes_base)
+        shared = shadow(model, copied=self.copied_modules())
         with _seeded(self.seeds[0]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with ExitStack() as held:
@@ -107,6 +117,13 @@ class PEFTAdapter(Adapter):
                     held.enter_context(torch.device("meta"))
                 wrapped = _explained(self.settings.entry, lambda: peft.get_peft_model(shared, config))
         return wrapped.eval()
+
+    def copied_modules(self) -> Sequence[str]:
+        """Modules whose weights are copied, because PEFT changes them."""
+        return self.target_names() if self.settings.entry.changes_base else ()
+
+    def _prepare(self) -> None:
+        """What a method does once PEFT has wrapped the model, before values are taken."""
 
     def _take_values(self) -> dict[str, list[Slot]]:
         """Copy the trainable parameters into tensors; returns where they stand in each wrapped layer."""
@@ -153,9 +170,28 @@ class PEFTAdapter(Adapter):
 
     def run(self, name: str, x: Tensor) -> Tensor:
         """The output of one wrapped layer, with the adapter's values in it: (1, tokens, width)."""
-        with self.values_in(self.slots[name]):
+        with self.values_in(self.slots[name]), self.drawing(name, x):
             out: Tensor = self.layers[name](x)
             return out
+
+    @contextmanager
+    def drawing(self, name: str, x: Tensor) -> Iterator[None]:
+        """A layer that draws in training draws from a stream of the run's seed, the step and the place."""
+        if self.noise is None or not self.settings.entry.draws:
+            yield
+            return
+        layer, [noise] = self.layers[name], self.noise
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(noise.generator(name, torch.device("cpu")).initial_seed())
+            layer.train()
+            try:
+                yield
+            finally:
+                layer.eval()
+
+    def value(self, name: str) -> Tensor:
+        """A trainable value as a layer sees it."""
+        return self.tensors[name][0]
 
     @contextmanager
     def values_in(self, slots: Sequence[Slot] | None = None) -> Iterator[None]:
@@ -164,14 +200,19 @@ class PEFTAdapter(Adapter):
         before = [slot.owner._parameters[slot.key] for slot in chosen]
         try:
             for slot in chosen:
-                slot.owner._parameters[slot.key] = self.tensors[slot.tensor][0]  # type: ignore[assignment]
+                slot.owner._parameters[slot.key] = self.value(slot.tensor)  # type: ignore[assignment]
             yield
         finally:
             for slot, value in zip(chosen, before, strict=True):
                 slot.owner._parameters[slot.key] = value
 
+    def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """PEFT's own parameters by the names of our tensors; their values are those of the start."""
+        found = {_ours(name): each for name, each in self.wrapped.named_parameters()}
+        return [(name, found[name]) for name in self.tensors]
+
     def constant_over_batch(self) -> bool:
-        return not any(value for name, value in self.settings.model_dump().items() if name.endswith("dropout"))
+        return not self.settings.entry.draws and not any(value for name, value in self.settings.model_dump().items() if name.endswith("dropout"))
 
     def select(self, runs: Sequence[int]) -> Adapter:
         chosen = super().select(runs)
@@ -186,18 +227,23 @@ class PEFTAdapter(Adapter):
 
     def export(self, run: int) -> AdapterFiles:
         assert run == 0
-        with self.values_in(), warnings.catch_warnings():
+        with self.values_in():
+            return AdapterFiles(_plain(self.config), self.stored_state())
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """What PEFT stores of the model as it stands."""
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = peft.get_peft_model_state_dict(self.wrapped, save_embedding_layers=False)
-        return AdapterFiles(_plain(self.config), {name: _stored(each) for name, each in state.items()})
+        return {name: _stored(each) for name, each in state.items()}
 
     @classmethod
     def from_files(cls, model: PreTrainedModel, settings: Any, files: AdapterFiles, seed: int) -> Self:
         return cls(model, settings, [seed], files)
 
     def merged(self, run: int) -> dict[str, Tensor]:
-        whole = shadow(self.model, cloned=True)
         files = self.export(run)
+        whole = shadow(self.model, copied=self.target_names())
         with _seeded(self.seeds[0]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             wrapped = peft.get_peft_model(whole, _config_of(files, self.settings)).eval()
@@ -223,18 +269,17 @@ class _SeededDropout(nn.Module):
         return x if noise is None else dropped(x, self.p, noise, self.place)
 
 
-def shadow(module: nn.Module, *, cloned: bool) -> Any:
-    """The same tree of modules over the same weights, or over copies of them, without hooks and own forwards."""
+def shadow(module: nn.Module, *, copied: Sequence[str]) -> Any:
+    """The same tree of modules over the same weights, without hooks and own forwards; some have copies of theirs."""
     made: dict[int, Any] = {}
+    own = {id(value) for name in copied for value in module.get_submodule(name).parameters()}
 
     def value_of(each: Any) -> Any:
         if each is None:
             return None
         if id(each) not in made:
-            if cloned:
-                new = each.detach().clone()
-            else:
-                new = each.detach() if type(each) in (nn.Parameter, Tensor) else each
+            new = each.detach() if type(each) in (nn.Parameter, Tensor) else each
+            new = new.clone() if id(each) in own else new
             if type(each) is nn.Parameter:
                 new = nn.Parameter(new, requires_grad=False)
             made[id(each)] = new

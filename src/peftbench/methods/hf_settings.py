@@ -46,6 +46,8 @@ class HFEntry:
     mergeable: bool = True
     changes_base: bool = False
     """Whether PEFT puts other weights into the base model, which then needs copies of them."""
+    draws: bool = False
+    """Whether its layers draw numbers in training."""
     version: int = 1
 
 

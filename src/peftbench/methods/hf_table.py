@@ -73,7 +73,12 @@ _LORA_FAMILY = (
     HFEntry(
         "kasa", "LORA", "KaSA", "reparametrized",
         "LoRA with trained singular values on a base without its smallest ones.",
-        "Wang et al. 2024, arXiv:2412.06071", _lora(), {"kasa_config": "KasaConfig"}, _TINY_LORA, changes_base=True,
+        "Wang et al. 2024, arXiv:2412.06071",
+        _lora(
+            beta=positive(1e-4, "Weight of the penalty on singular values."),
+            gamma=positive(1e-3, "Weight of the penalty on factors that are not orthogonal."),
+        ),
+        tiny=_TINY_LORA, code="hf_schedules:KaSA", changes_base=True, identity_at_start=False,
     ),
     HFEntry(
         "adalora", "ADALORA", "AdaLoRA", "reparametrized",
@@ -180,7 +185,7 @@ _REPARAMETRIZED = (
         {
             "r": count(256, "Width of the random matrices."), "d_initial": positive(0.1, "First value of the inner vector."),
             "projection_prng_key": whole(0, _SEED),
-        }, tiny={"r": 8},
+        }, tiny={"r": 8}, draws=True,
     ),
     HFEntry(
         "randlora", "RANDLORA", "RandLoRA", "reparametrized",
@@ -312,7 +317,7 @@ _OTHERS = (
         "poly", "POLY", "Poly", "additive, adapter", "LoRA mixed from several skills by a trained router; one task here.",
         "Ponti et al. 2022, arXiv:2202.13914",
         {"r": count(8, _RANK), "n_skills": count(4, "Skills."), "n_splits": count(1, "Parts of a weight with routers of their own.")},
-        {"n_tasks": 1}, {"r": 4}, code="hf_schedules:Poly", mergeable=False,
+        {"n_tasks": 1}, {"r": 4}, code="hf_schedules:Poly", mergeable=False, draws=True,
     ),
     HFEntry(
         "shira", "SHIRA", "SHiRA", "selective", "Trains a few entries of each weight, chosen at random.",
