@@ -15,7 +15,9 @@ Protocol = Literal["corrected", "published"]
 Area = Literal["NLU and reasoning", "math", "code generation"]
 Benchmark = Literal["GLUE", "SuperGLUE", "others"]
 ColumnType = Literal["text", "integer", "number", "texts", "any"]
-Category = Literal["base", "additive, adapter", "additive, soft prompt", "reparametrized", "selective"]
+Category = Literal[
+    "base", "additive, adapter", "additive, soft prompt", "reparametrized", "selective", "reference"
+]
 
 
 class Frozen(BaseModel):

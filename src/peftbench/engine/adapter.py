@@ -15,7 +15,16 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peftbench.engine.roles import Heads, Target, features, find_norms, find_targets, heads_of
+from peftbench.engine.roles import (
+    Heads,
+    Target,
+    by_module,
+    features,
+    find_norms,
+    find_targets,
+    heads_of,
+    whole_weights,
+)
 
 if TYPE_CHECKING:
     from peftbench.engine.model import LanguageModel
@@ -32,6 +41,7 @@ __all__ = [
     "Noise",
     "RunNoise",
     "Target",
+    "by_module",
     "dropped",
     "features",
     "find_norms",
@@ -40,6 +50,7 @@ __all__ = [
     "heads_of",
     "per_run",
     "uniform",
+    "whole_weights",
 ]
 
 Forward = Callable[..., Any]
@@ -204,9 +215,11 @@ class Adapter:
     def merged(self, run: int) -> dict[str, Tensor]:
         """One run folded into the base: new values by the names of the model's parameters, biases it lacks included.
 
-        For methods that claim to be mergeable; in the adapter's precision.
+        For methods that claim to be mergeable, in the base's precision.
         """
-        raise NotImplementedError
+        from peftbench.engine.folding import folded
+
+        return folded(self.select([run]))
 
     def members(self) -> list["Adapter"]:
         """The adapters that this one is made of, in the order of their runs: itself."""

@@ -31,7 +31,15 @@ except ModuleNotFoundError as error:
         "this method is computed by Hugging Face PEFT, which is not installed; pip install peftbench[peft]"
     ) from error
 
-from peftbench.engine.adapter import Adapter, AdapterFiles, Forward, dropped, find_targets, generator
+from peftbench.engine.adapter import (
+    Adapter,
+    AdapterFiles,
+    Forward,
+    dropped,
+    find_targets,
+    generator,
+    whole_weights,
+)
 from peftbench.errors import ConfigError
 from peftbench.methods.hf_settings import HFSettings
 
@@ -59,12 +67,10 @@ class PEFTAdapter(Adapter):
     ) -> None:
         super().__init__(model, seeds)
         if len(self.seeds) != 1:
-            raise ConfigError(f"{settings.entry.peft_type} of Hugging Face PEFT trains one run in a pass, not {seeds}")
-        if any(hasattr(each, "device_mesh") for each in model.parameters()):
             raise ConfigError(
-                f"{settings.entry.title} is computed by Hugging Face PEFT, which needs whole weights; run it with "
-                "engine.processes=1"
+                f"{settings.entry.peft_type} of Hugging Face PEFT trains one run in a pass, not {seeds}"
             )
+        whole_weights(model, f"{settings.entry.title}, which Hugging Face PEFT computes,")
         self.settings, self.files = settings, files
         self.config = self.make_config() if files is None else _config_of(files, settings)
         self.wrapped = self._wrap(model, self.config)
@@ -72,9 +78,7 @@ class PEFTAdapter(Adapter):
             _load(self.wrapped, files)
         self._prepare()
         inner = self.wrapped.base_model.model
-        self.layers: dict[str, nn.Module] = {
-            name: inner.get_submodule(name) for name in _replaced(model, inner)
-        }
+        self.layers: dict[str, nn.Module] = {name: inner.get_submodule(name) for name in _replaced(model, inner)}
         """The wrapped layers by the names of the modules for which they stand in."""
         self.slots = self._take_values()
         self._seed_dropouts()
@@ -145,7 +149,9 @@ class PEFTAdapter(Adapter):
         if not self.tensors:
             raise ConfigError(f"{self.settings.entry.peft_type} trains nothing on these targets")
         if self._trains_elsewhere(used):
-            raise ConfigError(f"{self.settings.entry.peft_type} trains {self._trains_elsewhere(used)} outside its layers")
+            raise ConfigError(
+                f"{self.settings.entry.peft_type} trains {self._trains_elsewhere(used)} outside its layers"
+            )
         return found
 
     def _trains_elsewhere(self, used: set[str]) -> list[str]:
@@ -212,7 +218,9 @@ class PEFTAdapter(Adapter):
         return [(name, found[name]) for name in self.tensors]
 
     def constant_over_batch(self) -> bool:
-        return not self.settings.entry.draws and not any(value for name, value in self.settings.model_dump().items() if name.endswith("dropout"))
+        return not self.settings.entry.draws and not any(
+            value for name, value in self.settings.model_dump().items() if name.endswith("dropout")
+        )
 
     def select(self, runs: Sequence[int]) -> Adapter:
         chosen = super().select(runs)
@@ -348,10 +356,15 @@ def _config_of(files: AdapterFiles, settings: HFSettings) -> Any:
     """The configuration of an exported adapter, of the method's type or it is refused."""
     stored = files.config.get("peft_type")
     if stored != settings.entry.peft_type:
-        raise ConfigError(f"the adapter is one of {stored}, not of {settings.entry.peft_type}; give that of this method")
+        raise ConfigError(
+            f"the adapter is one of {stored}, not of {settings.entry.peft_type}; give that of this method"
+        )
     kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(stored)]
     known = {each.name for each in fields(kind)} - {"peft_type", "base_model_name_or_path", "revision"}
-    return _explained(settings.entry, lambda: kind(**{k: v for k, v in files.config.items() if k in known} | {"inference_mode": False}))
+    return _explained(
+        settings.entry,
+        lambda: kind(**{k: v for k, v in files.config.items() if k in known} | {"inference_mode": False}),
+    )
 
 
 def _load(wrapped: Any, files: AdapterFiles) -> None:
@@ -359,7 +372,9 @@ def _load(wrapped: Any, files: AdapterFiles) -> None:
         warnings.simplefilter("ignore")
         told = peft.set_peft_model_state_dict(wrapped, dict(files.tensors))
     if told.unexpected_keys:
-        raise ConfigError(f"the adapter has tensors that its configuration does not mean: {told.unexpected_keys[:3]}")
+        raise ConfigError(
+            f"the adapter has tensors that its configuration does not mean: {told.unexpected_keys[:3]}"
+        )
 
 
 def _plain(config: Any) -> dict[str, Any]:

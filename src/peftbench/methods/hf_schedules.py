@@ -100,13 +100,17 @@ class EVA(PEFTAdapter):
                 found[name].partial_fit(rows)
                 waiting[name] = []
 
-        hooks = [self.model.get_submodule(name).register_forward_pre_hook(partial(see, name)) for name in self.layers]
+        hooks = [
+            self.model.get_submodule(name).register_forward_pre_hook(partial(see, name)) for name in self.layers
+        ]
         try:
             with torch.no_grad():
                 for sample in runs[0].train[:wanted]:
                     tokens = sample.prompt + sample.answer
                     # Logits at every position, so that no layer leaves positions out.
-                    model.logits(pack([[Sample(tokens[:1], (*tokens[1:], tokens[-1]))]], device=model.device), None)
+                    model.logits(
+                        pack([[Sample(tokens[:1], (*tokens[1:], tokens[-1]))]], device=model.device), None
+                    )
         finally:
             for hook in hooks:
                 hook.remove()
@@ -145,6 +149,11 @@ class AdaLoRA(PEFTAdapter):
         if not s.target_r < s.init_r:
             raise ConfigError(f"target_r of AdaLoRA is {s.target_r}, which must be less than init_r ({s.init_r})")
         return super().make_config()
+
+    def _prepare(self) -> None:
+        for name, each in self.wrapped.named_parameters():
+            if "ranknum" in name:  # a constant, which PEFT makes trainable when it casts it
+                each.requires_grad_(False)
 
     def places(self) -> dict[str, Any]:
         s: Any = self.settings

@@ -93,12 +93,15 @@ def choice(default: Any, *others: Any, meaning: str) -> Setting:
 def spec_of(entry: HFEntry) -> MethodSpec:
     """The method as the registry knows it."""
     made: Any = create_model(
-        f"{entry.title.replace(' ', '')}Settings",
+        f"{entry.peft_type.title()}Settings",
         __base__=HFSettings,
         __module__=__name__,
         __doc__=f"Settings of {entry.title}.",
         targets=(Targets, Field(entry.targets, description=HFSettings.model_fields["targets"].description)),
-        **{name: (kind, Field(default, description=told)) for name, (kind, default, told) in entry.settings.items()},
+        **{
+            name: (kind, Field(default, description=told))
+            for name, (kind, default, told) in entry.settings.items()
+        },
     )
     made.entry = entry
     return MethodSpec(

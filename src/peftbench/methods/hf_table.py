@@ -204,7 +204,7 @@ _REPARAMETRIZED = (
             "r": count(4, _RANK), "num_vectors": count(256, "Vectors in the bank."),
             "vector_length": count(256, "Their length, which divides inputs and outputs."),
             "topk": count(2, "Vectors mixed into one."), "vblora_dropout": share(0.0, _DROPOUT),
-        }, tiny={"num_vectors": 16, "vector_length": 16},
+        }, tiny={"num_vectors": 16, "vector_length": 16}, identity_at_start=False,
     ),
     HFEntry(
         "unilora", "UNILORA", "Uni-LoRA", "reparametrized",
@@ -213,7 +213,7 @@ _REPARAMETRIZED = (
         {
             "r": count(4, _RANK), "theta_d_length": count(256, "Trained parameters in all."),
             "proj_seed": whole(42, _SEED), "unilora_dropout": share(0.0, _DROPOUT),
-        },
+        }, identity_at_start=False,
     ),
     HFEntry(
         "tinylora", "TINYLORA", "TinyLoRA", "reparametrized",

@@ -1,0 +1,37 @@
+"""For tests, also of packages that add methods: small models, and the contract that every method keeps."""
+
+from peftbench.testing.contract import (
+    METHOD_CONTRACT,
+    TINY_SETTINGS,
+    BrokenPromise,
+    Trial,
+    broken_promises,
+    tiny_settings,
+)
+from peftbench.testing.models import (
+    CHAT_TEMPLATE,
+    FAMILIES,
+    SPECIAL_TOKENS,
+    VOCABULARY,
+    save_tiny_model,
+    tiny_config,
+    tiny_model,
+    tiny_tokenizer,
+)
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "FAMILIES",
+    "METHOD_CONTRACT",
+    "SPECIAL_TOKENS",
+    "TINY_SETTINGS",
+    "VOCABULARY",
+    "BrokenPromise",
+    "Trial",
+    "broken_promises",
+    "save_tiny_model",
+    "tiny_config",
+    "tiny_model",
+    "tiny_settings",
+    "tiny_tokenizer",
+]
