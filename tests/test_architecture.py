@@ -24,6 +24,7 @@ MAY_IMPORT_HEAVY = (
     "methods/svft.py",
     "methods/hf.py",
     "methods/hf_schedules.py",
+    "methods/hf_shadow.py",
     "methods/peft_format.py",
     "efficiency/kernels.py",
     "efficiency/passes.py",

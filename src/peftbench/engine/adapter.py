@@ -196,7 +196,7 @@ class Adapter:
         return True
 
     def begin(self, model: "LanguageModel", runs: Sequence["TrainingRun"]) -> None:
-        """Called once before a training, resumed ones included: what depends on its rows or its steps is made here."""
+        """Called once before a training, also one that goes on: here is made what depends on rows or steps."""
 
     def updated(self, steps: Sequence[int]) -> None:
         """Called after an update, while its gradients are there; `steps` has the number of updates of each run."""
@@ -205,15 +205,15 @@ class Adapter:
         """What training adds to the loss of each run, (runs,); never part of a validation loss."""
         return None
 
-    def extra_state(self, run: int) -> dict[str, Tensor]:
-        """What training needs to go on beside the trainable tensors: the memory of a schedule."""
+    def extra_state(self, _: int) -> dict[str, Tensor]:
+        """What a run needs to go on beside the trainable tensors: the memory of a schedule."""
         return {}
 
-    def load_extra_state(self, run: int, state: dict[str, Tensor]) -> None:
-        """Put back what `extra_state` gave."""
+    def load_extra_state(self, _: int, state: dict[str, Tensor]) -> None:
+        """Put back what `extra_state` gave for a run."""
 
     def merged(self, run: int) -> dict[str, Tensor]:
-        """One run folded into the base: new values by the names of the model's parameters, biases it lacks included.
+        """One run folded into the base: new values by the names of parameters, biases that it lacks included.
 
         For methods that claim to be mergeable, in the base's precision.
         """

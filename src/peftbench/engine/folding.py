@@ -13,7 +13,7 @@ from peftbench.errors import ConfigError
 
 @torch.no_grad()
 def folded(adapter: Adapter) -> dict[str, Tensor]:
-    """New weights and biases by the names of the model's parameters, biases it lacks included; `adapter` has one run.
+    """New weights and biases by the names of parameters, biases that the base lacks included; for one run.
 
     Raises `ConfigError` if the adapter acts on something that is no linear projection.
     """

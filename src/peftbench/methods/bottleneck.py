@@ -3,7 +3,7 @@
 Hugging Face PEFT has no such method, so that an exported adapter is read by this package alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from peftbench.errors import ConfigError
 from peftbench.methods import peft_format
 from peftbench.methods.specs import ParallelAdapterSettings, SequentialAdapterSettings
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
 
 
 class Bottleneck(Adapter):

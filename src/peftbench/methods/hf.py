@@ -5,7 +5,6 @@ and what they compute. Their trainable values live in an adapter of one run, in 
 single method: what there is stands in `hf_table`, what needs a schedule or a penalty in `hf_schedules`.
 """
 
-import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,22 +13,10 @@ from enum import Enum
 from functools import partial
 from typing import Any, ClassVar, Self
 
-import numpy as np
+import peft
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-
-try:
-    import peft
-    from peft.tuners.tuners_utils import BaseTunerLayer
-except ModuleNotFoundError as error:
-    if error.name != "peft":
-        raise
-    from peftbench.errors import ConfigError
-
-    raise ConfigError(
-        "this method is computed by Hugging Face PEFT, which is not installed; pip install peftbench[peft]"
-    ) from error
 
 from peftbench.engine.adapter import (
     Adapter,
@@ -37,11 +24,11 @@ from peftbench.engine.adapter import (
     Forward,
     dropped,
     find_targets,
-    generator,
     whole_weights,
 )
 from peftbench.errors import ConfigError
-from peftbench.methods.hf_settings import HFSettings
+from peftbench.methods.hf_settings import HFEntry, HFSettings
+from peftbench.methods.hf_shadow import replaced, seeded, shadow
 
 _ROOT, _NAME = "base_model.model.", ".default"
 
@@ -78,7 +65,7 @@ class PEFTAdapter(Adapter):
             _load(self.wrapped, files)
         self._prepare()
         inner = self.wrapped.base_model.model
-        self.layers: dict[str, nn.Module] = {name: inner.get_submodule(name) for name in _replaced(model, inner)}
+        self.layers: dict[str, nn.Module] = {name: inner.get_submodule(name) for name in replaced(model, inner)}
         """The wrapped layers by the names of the modules for which they stand in."""
         self.slots = self._take_values()
         self._seed_dropouts()
@@ -90,7 +77,7 @@ class PEFTAdapter(Adapter):
         entry, given = self.settings.entry, self.settings.model_dump()
         for name in ("targets", *self.own_settings):
             del given[name]
-        kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(entry.peft_type)]
+        kind = config_class(entry.peft_type)
         places = {"target_modules": self.target_names(), **self.places()}
         return _explained(entry, lambda: kind(task_type="CAUSAL_LM", **places, **given, **entry.fixed))
 
@@ -114,7 +101,7 @@ class PEFTAdapter(Adapter):
 
     def _wrap(self, model: PreTrainedModel, config: Any) -> Any:
         shared = shadow(model, copied=self.copied_modules())
-        with _seeded(self.seeds[0]), warnings.catch_warnings():
+        with seeded(self.seeds[0]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with ExitStack() as held:
                 if self.device.type == "meta":
@@ -252,7 +239,7 @@ class PEFTAdapter(Adapter):
     def merged(self, run: int) -> dict[str, Tensor]:
         files = self.export(run)
         whole = shadow(self.model, copied=self.target_names())
-        with _seeded(self.seeds[0]), warnings.catch_warnings():
+        with seeded(self.seeds[0]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             wrapped = peft.get_peft_model(whole, _config_of(files, self.settings)).eval()
             _load(wrapped, files)
@@ -277,77 +264,20 @@ class _SeededDropout(nn.Module):
         return x if noise is None else dropped(x, self.p, noise, self.place)
 
 
-def shadow(module: nn.Module, *, copied: Sequence[str]) -> Any:
-    """The same tree of modules over the same weights, without hooks and own forwards; some have copies of theirs."""
-    made: dict[int, Any] = {}
-    own = {id(value) for name in copied for value in module.get_submodule(name).parameters()}
-
-    def value_of(each: Any) -> Any:
-        if each is None:
-            return None
-        if id(each) not in made:
-            new = each.detach() if type(each) in (nn.Parameter, Tensor) else each
-            new = new.clone() if id(each) in own else new
-            if type(each) is nn.Parameter:
-                new = nn.Parameter(new, requires_grad=False)
-            made[id(each)] = new
-        return made[id(each)]
-
-    def tree_of(each: nn.Module) -> nn.Module:
-        if id(each) in made:
-            found: nn.Module = made[id(each)]
-            return found
-        new = each.__class__.__new__(each.__class__)
-        made[id(each)] = new
-        new.__dict__ = {key: _fresh(key, value) for key, value in each.__dict__.items() if key != "forward"}
-        new._parameters = {key: value_of(value) for key, value in each._parameters.items()}
-        new._buffers = {key: value_of(value) for key, value in each._buffers.items()}
-        new._modules = {key: None if child is None else tree_of(child) for key, child in each._modules.items()}
-        return new
-
-    return tree_of(module)
+def config_class(peft_type: str) -> Any:
+    """PEFT's configuration for a method; raises `ConfigError` if the version that is installed lacks it."""
+    if peft_type not in peft.PeftType.__members__:
+        raise ConfigError(
+            f"the installed Hugging Face PEFT {peft.__version__} has no {peft_type}; install a newer one"
+        )
+    return peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(peft_type)]
 
 
-def _fresh(key: str, value: Any) -> Any:
-    """Attributes that two trees must not share: hooks are left out, the rest is copied one level deep."""
-    if "_hooks" in key and hasattr(value, "clear"):
-        return type(value)()
-    return value.copy() if type(value) in (dict, set, list) else value
-
-
-def _replaced(model: nn.Module, inner: nn.Module) -> list[str]:
-    """Names of the modules of `model` in whose place PEFT has put one of another class, outermost first."""
-    found: list[str] = []
-    for name, module in model.named_modules():
-        if any(name.startswith(f"{outer}.") for outer in found):
-            continue
-        other = inner.get_submodule(name)
-        if isinstance(other, BaseTunerLayer) or type(other) is not type(module):
-            found.append(name)
-    return found
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """PEFT draws from the global streams: they belong to one run meanwhile, and are put back."""
-    number = generator(seed, "init").initial_seed()
-    kept, kept_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        try:
-            torch.manual_seed(number)
-            random.seed(number)
-            np.random.seed(number % 2**32)  # noqa: NPY002
-            yield
-        finally:
-            random.setstate(kept)
-            np.random.set_state(kept_numpy)  # noqa: NPY002
-
-
-def _explained(entry: Any, make: Callable[[], Any]) -> Any:
+def _explained(entry: HFEntry, make: Callable[[], Any]) -> Any:
     """What PEFT says against settings or model, in one sentence."""
     try:
         return make()
-    except (ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError) as error:
+    except (ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ConfigError(f"Hugging Face PEFT refuses {entry.peft_type} with these settings: {reason}") from error
 
@@ -359,7 +289,7 @@ def _config_of(files: AdapterFiles, settings: HFSettings) -> Any:
         raise ConfigError(
             f"the adapter is one of {stored}, not of {settings.entry.peft_type}; give that of this method"
         )
-    kind = peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(stored)]
+    kind = config_class(stored)
     known = {each.name for each in fields(kind)} - {"peft_type", "base_model_name_or_path", "revision"}
     return _explained(
         settings.entry,

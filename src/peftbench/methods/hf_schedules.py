@@ -1,4 +1,4 @@
-"""Methods of Hugging Face PEFT that need more than its layers: schedules, penalties, learning rates, training rows.
+"""Methods of Hugging Face PEFT that need more than its layers: schedules, penalties, rates, training rows.
 
 Each does in the engine's loop what PEFT leaves to whoever writes the loop.
 """
@@ -53,7 +53,7 @@ class LoRAFA(PEFTAdapter):
     def value(self, name: str) -> Tensor:
         found = super().value(name)
         if found.requires_grad and name in self.projections:
-            found.register_hook(lambda gradient: gradient @ self.projections[name])
+            found.register_hook(lambda gradient: gradient @ self.projections[name])  # type: ignore[no-untyped-call]
         return found
 
 
@@ -118,7 +118,8 @@ class EVA(PEFTAdapter):
             for name, each in found.items():
                 if getattr(each, "components_", None) is None:
                     raise ConfigError(
-                        f"EVA of rank {rank} needs more tokens than {wanted} training rows have; set init_rows higher or r lower"
+                        f"EVA of rank {rank} needs more tokens than {wanted} training rows have; set init_rows "
+                        "higher or r lower"
                     )
                 self.tensors[f"{name}.lora_A.weight"][0].copy_(each.components_)
 
@@ -159,7 +160,7 @@ class AdaLoRA(PEFTAdapter):
         s: Any = self.settings
         return {"total_step": s.tinit + s.tfinal + 2}  # until the training says how many there are
 
-    def begin(self, model: LanguageModel, runs: Sequence[TrainingRun]) -> None:
+    def begin(self, _: LanguageModel, runs: Sequence[TrainingRun]) -> None:
         steps, s = runs[0].steps, self.settings
         if s.tinit + s.tfinal >= steps:  # type: ignore[attr-defined]
             raise ConfigError(
@@ -199,20 +200,20 @@ class AdaLoRA(PEFTAdapter):
                 found.append(torch.linalg.matrix_norm(square - unit))
         return self.settings.orth_reg_weight * torch.stack(found).mean(0)  # type: ignore[attr-defined, no-any-return]
 
-    def extra_state(self, run: int) -> dict[str, Tensor]:
+    def extra_state(self, _: int) -> dict[str, Tensor]:
         found = {}
         for kind in ("exp_avg_ipt", "exp_avg_unc"):
             for name, value in getattr(self.allocator, kind).items():
                 found[f"{kind}/{name}"] = value.clone()
-        for name, kept in (self.config.rank_pattern or {}).items():
-            found[f"rank_pattern/{name}"] = torch.tensor(kept, dtype=torch.float32)
+        for place, kept in (self.config.rank_pattern or {}).items():
+            found[f"rank_pattern/{place}"] = torch.tensor(kept, dtype=torch.float32)
         return found
 
-    def load_extra_state(self, run: int, state: dict[str, Tensor]) -> None:
+    def load_extra_state(self, _: int, state: dict[str, Tensor]) -> None:
         pattern: dict[str, list[bool]] = {}
         self.allocator.reset_ipt()
         for path, value in state.items():
-            kind, _, name = path.partition("/")
+            kind, name = path.split("/", 1)
             if kind == "rank_pattern":
                 pattern[name] = value.bool().tolist()
             else:

@@ -92,16 +92,17 @@ def choice(default: Any, *others: Any, meaning: str) -> Setting:
 
 def spec_of(entry: HFEntry) -> MethodSpec:
     """The method as the registry knows it."""
+    told = HFSettings.model_fields["targets"].description or ""
+    settings = {"targets": (Targets, entry.targets, told), **entry.settings}
+    fields: dict[str, Any] = {
+        name: (kind, Field(default, description=meaning)) for name, (kind, default, meaning) in settings.items()
+    }
     made: Any = create_model(
         f"{entry.peft_type.title()}Settings",
         __base__=HFSettings,
         __module__=__name__,
         __doc__=f"Settings of {entry.title}.",
-        targets=(Targets, Field(entry.targets, description=HFSettings.model_fields["targets"].description)),
-        **{
-            name: (kind, Field(default, description=told))
-            for name, (kind, default, told) in entry.settings.items()
-        },
+        **fields,
     )
     made.entry = entry
     return MethodSpec(
@@ -110,7 +111,7 @@ def spec_of(entry: HFEntry) -> MethodSpec:
         title=entry.title,
         category=entry.category,
         summary=entry.summary,
-        source=f"{entry.source}; computed by Hugging Face PEFT, with its defaults",
+        source=f"{entry.source}; computed by Hugging Face PEFT",
         settings=made,
         build=f"peftbench.methods.{entry.code}",
         identity_at_start=entry.identity_at_start,

@@ -4,7 +4,7 @@ Defaults are PEFT's, except that all act where LoRA does in section 4 of the pap
 paper's rank. A new method of PEFT is a new entry.
 """
 
-from peftbench.methods.hf_settings import HFEntry, choice, count, positive, share, switch, whole
+from peftbench.methods.hf_settings import HFEntry, Setting, choice, count, positive, share, switch, whole
 
 _RANK = "Width of the low-rank factors."
 _ALPHA = "The product of the factors is scaled by it over the rank."
@@ -13,7 +13,7 @@ _SEED = "Seed of the frozen random matrices, which is the same in all runs."
 _TINY_LORA = {"r": 4, "lora_alpha": 8}
 
 
-def _lora(**more: object) -> dict[str, object]:
+def _lora(**more: Setting) -> dict[str, Setting]:
     return {
         "r": count(16, _RANK),
         "lora_alpha": positive(16, _ALPHA),
@@ -109,15 +109,18 @@ _REPARAMETRIZED = (
     HFEntry(
         "lokr", "LOKR", "LoKr", "reparametrized", "Trains a Kronecker product whose larger factor has low rank.",
         "Yeh et al. 2023, arXiv:2309.14859",
-        {"r": count(8, _RANK), "alpha": positive(8, _ALPHA), "decompose_both": switch(False, "Whether both factors have low rank.")},
+        {"r": count(8, _RANK), "alpha": positive(8, _ALPHA),
+        "decompose_both": switch(False, "Whether both factors have low rank.")},
         tiny={"r": 2},
     ),
     HFEntry(
         "hira", "HIRA", "HiRA", "reparametrized", "Multiplies each weight by a trained low-rank product.",
-        "Huang et al. 2025, HiRA, ICLR", {"r": count(32, _RANK), "hira_dropout": share(0.0, _DROPOUT)}, tiny={"r": 4},
+        "Huang et al. 2025, HiRA, ICLR", {"r": count(32, _RANK), "hira_dropout": share(0.0, _DROPOUT)},
+        tiny={"r": 4},
     ),
     HFEntry(
-        "miss", "MISS", "MiSS", "reparametrized", "Adds one trained matrix that is repeated over blocks of the inputs.",
+        "miss", "MISS", "MiSS", "reparametrized",
+        "Adds one trained matrix that is repeated over blocks of the inputs.",
         "Kang and Yin 2024, arXiv:2409.15371",
         {"r": count(64, _RANK), "miss_dropout": share(0.0, _DROPOUT)}, tiny={"r": 4},
     ),
@@ -125,7 +128,8 @@ _REPARAMETRIZED = (
         "bat", "MISS", "MiSS (bat)", "reparametrized",
         "MiSS whose blocks are multiplied by the weights before they are added.",
         "Kang and Yin 2024, arXiv:2409.15371",
-        {"r": count(64, "Size of a block, which divides inputs and outputs.")}, {"init_weights": "bat"}, {"r": 8},
+        {"r": count(64, "Size of a block, which divides inputs and outputs.")}, {"init_weights": "bat"},
+        {"r": 8},
     ),
     HFEntry(
         "gralora", "GRALORA", "GraLoRA", "reparametrized", "LoRA for each block of a weight by itself.",
@@ -153,29 +157,35 @@ _REPARAMETRIZED = (
         }, tiny={"r": 4},
     ),
     HFEntry(
-        "glora", "GLORA", "GLoRA", "reparametrized", "Low-rank scaling and shifting of weights and biases at once.",
+        "glora", "GLORA", "GLoRA", "reparametrized",
+        "Low-rank scaling and shifting of weights and biases at once.",
         "Chavan et al. 2023, arXiv:2306.07967",
         {
             "r": count(8, _RANK),
-            "config_A_B": choice("lora", "vector", "constant", "none", meaning="Form of what changes the weight."),
+            "config_A_B": choice("lora", "vector", "constant", "none",
+            meaning="Form of what changes the weight."),
             "config_C": choice("lora", "vector", "none", meaning="Form of the prompt."),
             "config_D_E": choice("constant", "vector", "none", meaning="Form of what changes the bias."),
         }, tiny={"r": 4},
     ),
     HFEntry(
-        "peanut", "PEANUT", "PEANuT", "reparametrized", "A small network makes the change of a weight from the weight.",
+        "peanut", "PEANUT", "PEANuT", "reparametrized",
+        "A small network makes the change of a weight from the weight.",
         "Zhong et al. 2024, arXiv:2410.01870",
         {
-            "r": count(32, "Hidden width of the network."), "depth": whole(0, "Layers between the first and the last."),
+            "r": count(32, "Hidden width of the network."), "depth": whole(0,
+            "Layers between the first and the last."),
             "act_fn": choice("relu", "gelu", "tanh", "silu", meaning="Activation of the network."),
             "scaling": positive(1.0, "Factor of the change."),
         }, tiny={"r": 4},
     ),
     HFEntry(
-        "vera", "VERA", "VeRA", "reparametrized", "Trains scaling vectors between shared random low-rank matrices.",
+        "vera", "VERA", "VeRA", "reparametrized",
+        "Trains scaling vectors between shared random low-rank matrices.",
         "Kopiczko et al. 2023, arXiv:2310.11454",
         {
-            "r": count(256, "Width of the random matrices."), "d_initial": positive(0.1, "First value of the inner vector."),
+            "r": count(256, "Width of the random matrices."), "d_initial": positive(0.1,
+            "First value of the inner vector."),
             "vera_dropout": share(0.0, _DROPOUT), "projection_prng_key": whole(0, _SEED),
         }, tiny={"r": 8},
     ),
@@ -183,7 +193,8 @@ _REPARAMETRIZED = (
         "pvera", "PVERA", "PVeRA", "reparametrized", "VeRA with a distribution over the inner vector.",
         "Alfano et al. 2025, arXiv:2512.07703",
         {
-            "r": count(256, "Width of the random matrices."), "d_initial": positive(0.1, "First value of the inner vector."),
+            "r": count(256, "Width of the random matrices."), "d_initial": positive(0.1,
+            "First value of the inner vector."),
             "projection_prng_key": whole(0, _SEED),
         }, tiny={"r": 8}, draws=True,
     ),
@@ -198,7 +209,8 @@ _REPARAMETRIZED = (
         }, tiny={"r": 8, "randlora_alpha": 80},
     ),
     HFEntry(
-        "vblora", "VBLORA", "VB-LoRA", "reparametrized", "LoRA whose factors are mixed from one bank of vectors.",
+        "vblora", "VBLORA", "VB-LoRA", "reparametrized",
+        "LoRA whose factors are mixed from one bank of vectors.",
         "Li et al. 2024, arXiv:2405.15179",
         {
             "r": count(4, _RANK), "num_vectors": count(256, "Vectors in the bank."),
@@ -225,23 +237,28 @@ _REPARAMETRIZED = (
         },
     ),
     HFEntry(
-        "fourierft", "FOURIERFT", "FourierFT", "reparametrized", "Trains a few frequencies of the change of a weight.",
+        "fourierft", "FOURIERFT", "FourierFT", "reparametrized",
+        "Trains a few frequencies of the change of a weight.",
         "Gao et al. 2024, arXiv:2405.03003",
         {
             "n_frequency": count(1000, "Trained frequencies of each target."),
-            "scaling": positive(150.0, "Factor of the change."), "random_loc_seed": whole(777, "Seed of their places."),
+            "scaling": positive(150.0, "Factor of the change."), "random_loc_seed": whole(777,
+            "Seed of their places."),
         }, tiny={"n_frequency": 50, "scaling": 20.0}, identity_at_start=False,
     ),
     HFEntry(
-        "waveft", "WAVEFT", "WaveFT", "reparametrized", "Trains a few wavelet coefficients of the change of a weight.",
+        "waveft", "WAVEFT", "WaveFT", "reparametrized",
+        "Trains a few wavelet coefficients of the change of a weight.",
         "Bilican et al. 2025, arXiv:2505.12532",
         {
             "n_frequency": count(2592, "Trained coefficients of each target."),
-            "scaling": positive(25.0, "Factor of the change."), "random_loc_seed": whole(777, "Seed of their places."),
+            "scaling": positive(25.0, "Factor of the change."), "random_loc_seed": whole(777,
+            "Seed of their places."),
         }, tiny={"n_frequency": 50},
     ),
     HFEntry(
-        "c3a", "C3A", "C3A", "reparametrized", "Adds a trained block-circulant matrix, computed by Fourier transforms.",
+        "c3a", "C3A", "C3A", "reparametrized",
+        "Adds a trained block-circulant matrix, computed by Fourier transforms.",
         "Chen et al. 2024, arXiv:2407.19342",
         {"block_size": count(256, "Size of a block, which divides inputs and outputs.")}, tiny={"block_size": 8},
         identity_at_start=False,
@@ -266,13 +283,15 @@ _REPARAMETRIZED = (
     HFEntry(
         "hra", "HRA", "HRA", "reparametrized", "Turns the inputs of a weight by a chain of trained reflections.",
         "Yuan et al. 2024, arXiv:2405.17484",
-        {"r": count(8, "Reflections."), "apply_GS": switch(False, "Whether they are made orthogonal to each other.")},
+        {"r": count(8, "Reflections."),
+        "apply_GS": switch(False, "Whether they are made orthogonal to each other.")},
         tiny={"r": 4},
     ),
     HFEntry(
         "psoft", "PSOFT", "PSOFT", "reparametrized", "Turns the main singular subspace of a weight.",
         "Hugging Face PEFT, PSOFT, openreview FSHrinMArK",
-        {"r": count(32, "Size of the subspace."), "psoft_alpha": positive(32, _ALPHA), "psoft_dropout": share(0.0, _DROPOUT)},
+        {"r": count(32, "Size of the subspace."), "psoft_alpha": positive(32, _ALPHA),
+        "psoft_dropout": share(0.0, _DROPOUT)},
         tiny={"r": 4, "psoft_alpha": 4}, changes_base=True,
     ),
     HFEntry(
@@ -305,7 +324,8 @@ _OTHERS = (
         "road", "ROAD", "RoAd", "additive, adapter", "Turns and scales pairs of outputs.",
         "Liao and Monz 2024, arXiv:2409.00119",
         {
-            "variant": choice("road_1", "road_2", "road_4", meaning="Values that a pair shares: one, two or four."),
+            "variant": choice("road_1", "road_2", "road_4",
+            meaning="Values that a pair shares: one, two or four."),
             "group_size": count(64, "Outputs that are paired among each other; divides the outputs."),
         }, tiny={"group_size": 8},
     ),
@@ -314,15 +334,18 @@ _OTHERS = (
         "Hugging Face PEFT, BEFT, arXiv:2509.15974", {}, targets=("value",), mergeable=False,
     ),
     HFEntry(
-        "poly", "POLY", "Poly", "additive, adapter", "LoRA mixed from several skills by a trained router; one task here.",
+        "poly", "POLY", "Poly", "additive, adapter",
+        "LoRA mixed from several skills by a trained router; one task here.",
         "Ponti et al. 2022, arXiv:2202.13914",
-        {"r": count(8, _RANK), "n_skills": count(4, "Skills."), "n_splits": count(1, "Parts of a weight with routers of their own.")},
+        {"r": count(8, _RANK), "n_skills": count(4, "Skills."),
+        "n_splits": count(1, "Parts of a weight with routers of their own.")},
         {"n_tasks": 1}, {"r": 4}, code="hf_schedules:Poly", mergeable=False, draws=True,
     ),
     HFEntry(
         "shira", "SHIRA", "SHiRA", "selective", "Trains a few entries of each weight, chosen at random.",
         "Bhardwaj et al. 2024, arXiv:2406.13175",
-        {"r": count(32, "So many entries as LoRA of this rank has parameters."), "random_seed": whole(0, "Seed of their places.")},
+        {"r": count(32, "So many entries as LoRA of this rank has parameters."),
+        "random_seed": whole(0, "Seed of their places.")},
         tiny={"r": 2},
     ),
     HFEntry(
@@ -332,7 +355,8 @@ _OTHERS = (
     ),
     HFEntry(
         "osf", "OSF", "OSF", "selective", "Trains the small singular values of a weight and their vectors.",
-        "Nayak et al. 2025, arXiv:2504.07097", {"effective_rank": count(8, "Largest singular values that stay as they are.")},
+        "Nayak et al. 2025, arXiv:2504.07097",
+        {"effective_rank": count(8, "Largest singular values that stay as they are.")},
         changes_base=True,
     ),
 )  # fmt: skip

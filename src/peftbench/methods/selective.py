@@ -42,8 +42,8 @@ class BitFit(Adapter):
         bias = getattr(target.module, "bias", None)
         if bias is None:
             return torch.zeros(target.out_features, dtype=self.dtype, device=self.device)
-        own = bias.detach() if target.outputs is None else bias.detach()[target.outputs.to(self.device)]
-        return own.to(self.dtype)
+        own: Tensor = bias.detach().to(self.dtype)
+        return own if target.outputs is None else own[target.outputs.to(self.device)]
 
     def moved(self, target: Target) -> Tensor:
         """How far the biases of a target have moved, (runs, outputs)."""
@@ -99,7 +99,7 @@ class Copied(Adapter):
 
     def chosen(self, model: PreTrainedModel) -> Iterable[tuple[str, nn.Parameter]]:
         """The parameters that are trained, by name."""
-        return model.named_parameters()
+        yield from model.named_parameters()
 
     def forwards(self) -> Iterator[tuple[nn.Module, Forward]]:
         for module in self.model.modules():

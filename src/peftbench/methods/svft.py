@@ -52,7 +52,7 @@ class SVFT(Adapter):
         return range(-most, most + 1)
 
     def _decomposed(self, target: Target, rank: int) -> tuple[Tensor, Tensor]:
-        weight: Tensor = target.module.weight.detach()  # type: ignore[assignment, operator]
+        weight: Tensor = target.module.weight.detach()  # type: ignore[operator]
         if not isinstance(target.module, nn.Linear):
             weight = weight.T
         weight = weight if target.outputs is None else weight[target.outputs.to(weight.device)]

@@ -1,4 +1,4 @@
-"""Small models and tokenizers made on the spot: no file, no network, no trained weights, no good for a real run."""
+"""Small models and tokenizers made on the spot: no file, no network, no trained weights."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
