@@ -267,9 +267,7 @@ class _SeededDropout(nn.Module):
 def config_class(peft_type: str) -> Any:
     """PEFT's configuration for a method; raises `ConfigError` if the version that is installed lacks it."""
     if peft_type not in peft.PeftType.__members__:
-        raise ConfigError(
-            f"the installed Hugging Face PEFT {peft.__version__} has no {peft_type}; install a newer one"
-        )
+        raise ConfigError(f"the installed PEFT {peft.__version__} has no {peft_type}; install a newer one")
     return peft.PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(peft_type)]
 
 

@@ -1,13 +1,6 @@
 """For tests, also of packages that add methods: small models, and the contract that every method keeps."""
 
-from peftbench.testing.contract import (
-    METHOD_CONTRACT,
-    TINY_SETTINGS,
-    BrokenPromise,
-    Trial,
-    broken_promises,
-    tiny_settings,
-)
+from peftbench.testing.contract import METHOD_CONTRACT, BrokenPromise, broken_promises
 from peftbench.testing.models import (
     CHAT_TEMPLATE,
     FAMILIES,
@@ -18,6 +11,7 @@ from peftbench.testing.models import (
     tiny_model,
     tiny_tokenizer,
 )
+from peftbench.testing.trial import TINY_SETTINGS, Trial, tiny_settings
 
 __all__ = [
     "CHAT_TEMPLATE",

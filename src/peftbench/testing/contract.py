@@ -5,51 +5,23 @@ assumed but what a `MethodSpec` claims.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
-from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from peftbench.engine.adapter import Adapter
-from peftbench.engine.model import LanguageModel
-from peftbench.engine.pack import Sample, pack
+from peftbench.engine.pack import common_prefix, pack
 from peftbench.engine.padded import PaddedModel
-from peftbench.engine.runs import Outcome, TrainingRun
+from peftbench.engine.step import Batches, gradients
 from peftbench.engine.train import train
 from peftbench.errors import ConfigError
-from peftbench.methods import build_adapter, load_adapter
-from peftbench.records import TrainingConfig
+from peftbench.methods import load_adapter
 from peftbench.schema import Frozen, MethodSpec
-from peftbench.testing.models import VOCABULARY, tiny_model
-
-TINY_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
-        "prompt_tuning": {"virtual_tokens": 7},
-        "prompt_tuning_published": {"virtual_tokens": 7},
-        "p_tuning": {"virtual_tokens": 7, "encoder_hidden": 12},
-        "p_tuning_mlp": {"virtual_tokens": 7, "encoder_hidden": 12},
-        "prefix_tuning": {"virtual_tokens": 7, "encoder_hidden": 12},
-        "svft": {"rank": 12},
-        "adapter": {"hidden": 6},
-        "parallel_adapter": {"hidden": 6},
-    }
-)
-"""Settings for tiny models, where the defaults are too large for them, and without dropout."""
-
-
-def tiny_settings(spec: MethodSpec) -> Frozen:
-    """Settings of a method for tiny models; those of Hugging Face PEFT bring their own."""
-    entry = getattr(spec.settings, "entry", None)
-    return spec.settings.model_validate_json(
-        json.dumps(dict(entry.tiny if entry else TINY_SETTINGS.get(spec.name, {})))
-    )
+from peftbench.testing.models import tiny_model
+from peftbench.testing.trial import Trial, logits_of, tiny_settings, toy_samples, with_weights
 
 
 class BrokenPromise(AssertionError):
@@ -59,82 +31,6 @@ class BrokenPromise(AssertionError):
 def _require(kept: bool, sentence: str) -> None:
     if not kept:
         raise BrokenPromise(sentence)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A method on a tiny model of two layers, float32 unless said otherwise."""
-
-    spec: MethodSpec
-    settings: Frozen
-
-    @cached_property
-    def model(self) -> LanguageModel:
-        """The base, which no check may change."""
-        return self.fresh_model()
-
-    @cached_property
-    def weights(self) -> dict[str, Tensor]:
-        """Copies of its weights from before any check."""
-        return {name: value.clone() for name, value in self.fresh_model().module.state_dict().items()}
-
-    @cached_property
-    def trained(self) -> tuple[Adapter, Outcome]:
-        """The method after a short training on a toy task, uninterrupted."""
-        adapter = self.build()
-        return adapter, train(self.model, adapter, [self.run()])[0]
-
-    def fresh_model(self, dtype: torch.dtype = torch.float32) -> LanguageModel:
-        """Another copy of the base."""
-        return LanguageModel(tiny_model(num_hidden_layers=2, dtype=dtype))
-
-    def build(self, model: LanguageModel | None = None, seeds: tuple[int, ...] = (1,)) -> Adapter:
-        """A new adapter on the base, or on another model."""
-        return build_adapter(self.spec, (model or self.model).module, self.settings, seeds)
-
-    def moved(self, model: LanguageModel | None = None, seeds: tuple[int, ...] = (1,)) -> Adapter:
-        """A new adapter whose values are all off their start."""
-        adapter = self.build(model, seeds)
-        source = torch.Generator().manual_seed(5)
-        with torch.no_grad():
-            for tensor in adapter.tensors.values():
-                tensor.add_(0.05 * torch.randn(tensor.shape, generator=source).to(tensor.dtype))
-        return adapter
-
-    def run(self, checkpoints: Path | None = None) -> TrainingRun:
-        """A toy task: eight samples to know by heart."""
-        rate = 2e-2 if self.spec.category != "reference" else 2e-3
-        config = TrainingConfig(epochs=8, learning_rate=rate, validations=4)
-        samples = tuple(toy_samples(8))
-        return TrainingRun(1, samples, samples, config, identity="toy", checkpoints=checkpoints)
-
-
-def toy_samples(count: int, seed: int = 2) -> list[Sample]:
-    """Samples of different lengths that begin with the same tokens; answers repeat a token of the prompt."""
-    source = torch.Generator().manual_seed(seed)
-
-    def ids(low: int, high: int) -> tuple[int, ...]:
-        length = int(torch.randint(low, high, (1,), generator=source))
-        return tuple(torch.randint(5, VOCABULARY, (length,), generator=source).tolist())
-
-    prefix = ids(4, 5)
-    prompts = [ids(2, 12) for _ in range(count)]
-    return [Sample(prefix + prompt, (prompt[0], prompt[0], 2)) for prompt in prompts]
-
-
-def logits_of(model: LanguageModel, adapter: Adapter | None, samples: list[Sample]) -> Tensor:
-    """Logits at the answer positions of one run, in the order of the samples."""
-    stream = pack(
-        [samples] * (adapter.runs if adapter else 1),
-        share=False,
-        embedded_tokens=adapter.embedded_tokens if adapter else 0,
-        first_position=adapter.virtual_tokens - adapter.embedded_tokens if adapter else 0,
-    )
-    with torch.no_grad():
-        if adapter is None:
-            return model.logits(stream, None)[0]
-        with adapter.attached():
-            return model.logits(stream, adapter)[0]
 
 
 def _distance(one: Tensor, other: Tensor) -> float:
@@ -278,19 +174,6 @@ def merges_if_it_says_so(trial: Trial) -> None:
     _require(apart < 1e-4, f"merged into the base it gives logits that differ by {apart:.1e}")
 
 
-def with_weights(model: LanguageModel, values: Mapping[str, Tensor]) -> LanguageModel:
-    """A model with some values replaced; a bias that a projection lacks is given to it."""
-    known = dict(model.module.named_parameters())
-    for name, value in values.items():
-        owner, _, key = name.rpartition(".")
-        if name in known:
-            known[name].data = value.detach().to(known[name].dtype).clone()
-        else:
-            fresh = torch.nn.Parameter(value.detach().clone(), requires_grad=False)
-            model.module.get_submodule(owner).register_parameter(key, fresh)
-    return model
-
-
 def trains_runs_together_if_it_says_so(trial: Trial) -> None:
     """Two runs in one pass are each what they are alone; a method that has one run in a pass refuses two."""
     if not trial.spec.fuses:
@@ -314,6 +197,56 @@ def trains_runs_together_if_it_says_so(trial: Trial) -> None:
         _require(apart < 1e-4, f"run {run} differs by {apart:.1e} when another is in the pass")
 
 
+def one_pass_or_several_learn_the_same(trial: Trial) -> None:
+    """A step in two passes, or with the shared beginning computed once, has the gradients of the plain one."""
+    adapter = trial.moved()
+    if not adapter.constant_over_batch():
+        return
+    samples = toy_samples(4)
+
+    def found(passes: int, share: bool) -> dict[str, Tensor]:
+        for tensor in adapter.tensors.values():
+            tensor.grad = None
+        shared = common_prefix(samples) if share else ()
+        with adapter.attached():
+            gradients(trial.model, adapter, Batches([samples], [(1, 0)], shared, share), passes)
+        return {name: tensor.grad for name, tensor in adapter.tensors.items() if tensor.grad is not None}
+
+    plain = found(1, share=False)
+    scale = max(float(each.abs().max()) for each in plain.values())
+    for what, others in (
+        ("in two passes", found(2, share=False)),
+        ("with its beginning shared", found(1, share=True)),
+    ):
+        apart = max(_distance(each, plain[name]) for name, each in others.items()) / scale
+        _require(apart < 1e-3, f"a step {what} has gradients that differ by {apart:.1e}")
+
+
+def peft_reads_it(trial: Trial) -> None:
+    """`PeftModel.from_pretrained` gives the same logits from the exported files, where PEFT has the format."""
+    import peft
+
+    adapter, _ = trial.trained
+    files = adapter.export(0)
+    if files.config["peft_type"] not in peft.PeftType.__members__:
+        return
+    base = tiny_model(num_hidden_layers=2)
+    samples = toy_samples(3, seed=3)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "adapter_config.json").write_text(json.dumps(files.config))
+        save_file(files.tensors, Path(folder) / "adapter_model.safetensors")
+        loaded = peft.PeftModel.from_pretrained(base, folder).eval()
+    task = {"task_ids": torch.zeros(1, dtype=torch.long)} if files.config["peft_type"] == "POLY" else {}
+    theirs = []
+    for sample in samples:
+        ids = torch.tensor([[*sample.prompt, *sample.answer[:-1]]])
+        with torch.no_grad():
+            logits = loaded(input_ids=ids, attention_mask=torch.ones_like(ids), **task).logits[0]
+        theirs.append(logits[-len(sample.answer) :])
+    apart = _distance(logits_of(trial.model, adapter.select([0]), samples), torch.cat(theirs))
+    _require(apart < 1e-4, f"PEFT reads its files and gives logits that differ by {apart:.1e}")
+
+
 METHOD_CONTRACT: tuple[Callable[[Trial], None], ...] = (
     trains_some_parameters,
     gradients_reach_every_tensor,
@@ -324,6 +257,8 @@ METHOD_CONTRACT: tuple[Callable[[Trial], None], ...] = (
     leaves_the_base_alone,
     resumes_exactly,
     is_read_back,
+    peft_reads_it,
+    one_pass_or_several_learn_the_same,
     answers_alike_in_any_batch,
     merges_if_it_says_so,
     trains_runs_together_if_it_says_so,
