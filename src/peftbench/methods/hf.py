@@ -26,7 +26,7 @@ from peftbench.engine.adapter import (
     find_targets,
     whole_weights,
 )
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods.hf_settings import HFEntry, HFSettings
 from peftbench.methods.hf_shadow import replaced, seeded, shadow
 
@@ -106,7 +106,13 @@ class PEFTAdapter(Adapter):
             with ExitStack() as held:
                 if self.device.type == "meta":
                     held.enter_context(torch.device("meta"))
-                wrapped = _explained(self.settings.entry, lambda: peft.get_peft_model(shared, config))
+                try:
+                    wrapped = _explained(self.settings.entry, lambda: peft.get_peft_model(shared, config))
+                except ConfigError as error:
+                    if self.device.type != "meta":
+                        raise
+                    told = f"what {self.settings.entry.title} trains is known only with the model's weights"
+                    raise NeedsWeights(told) from error.__cause__
         return wrapped.eval()
 
     def copied_modules(self) -> Sequence[str]:

@@ -162,9 +162,9 @@ class AdaLoRA(PEFTAdapter):
 
     def begin(self, _: LanguageModel, runs: Sequence[TrainingRun]) -> None:
         steps, s = runs[0].steps, self.settings
-        if s.tinit + s.tfinal >= steps:  # type: ignore[attr-defined]
+        if s.tinit + s.tfinal + 1 >= steps:  # type: ignore[attr-defined]
             raise ConfigError(
-                f"AdaLoRA gives up ranks between tinit and the last tfinal steps, which leaves none of {steps}; "
+                f"AdaLoRA gives up ranks between tinit and the last tfinal steps, too few of {steps}; "
                 "set them lower or train longer"
             )
         self.config.total_step = steps
