@@ -85,6 +85,7 @@ def method(name: str, model: str | None, revision: str | None, changes: Sequence
         "source": spec.source,
         "begins as the base model": spec.identity_at_start,
         "mergeable": spec.mergeable,
+        "limits": spec.limits or None,
         "settings": settings.model_dump(mode="json"),
         "meaning of settings": {key: info.description for key, info in spec.settings.model_fields.items()},
     }

@@ -256,6 +256,8 @@ class MethodSpec(Frozen):
     """Whether the trained adapter can be folded into the weights of the base model."""
     fuses: bool = True
     """Whether several of its runs can be trained in one pass over the base."""
+    limits: str = ""
+    """What has to be known to use it, in a sentence or two."""
 
 
 class MethodChoice(Frozen):

@@ -48,6 +48,7 @@ class HFEntry:
     """Whether PEFT puts other weights into the base model, which then needs copies of them."""
     draws: bool = False
     """Whether its layers draw numbers in training."""
+    limits: str = ""
     version: int = 1
 
 
@@ -117,4 +118,5 @@ def spec_of(entry: HFEntry) -> MethodSpec:
         identity_at_start=entry.identity_at_start,
         mergeable=entry.mergeable,
         fuses=False,
+        limits=entry.limits,
     )

@@ -4,101 +4,13 @@ Defaults are PEFT's, except that all act where LoRA does in section 4 of the pap
 paper's rank. A new method of PEFT is a new entry.
 """
 
-from peftbench.methods.hf_settings import HFEntry, Setting, choice, count, positive, share, switch, whole
+from peftbench.methods.hf_lora_family import LORA_FAMILY
+from peftbench.methods.hf_settings import HFEntry, choice, count, positive, share, switch, whole
 
 _RANK = "Width of the low-rank factors."
 _ALPHA = "The product of the factors is scaled by it over the rank."
 _DROPOUT = "Share of the inputs of the low-rank path that is zeroed in training."
 _SEED = "Seed of the frozen random matrices, which is the same in all runs."
-_TINY_LORA = {"r": 4, "lora_alpha": 8}
-
-
-def _lora(**more: Setting) -> dict[str, Setting]:
-    return {
-        "r": count(16, _RANK),
-        "lora_alpha": positive(16, _ALPHA),
-        "lora_dropout": share(0.0, _DROPOUT),
-        **more,
-    }
-
-
-_LORA_FAMILY = (
-    HFEntry(
-        "hf_lora", "LORA", "LoRA (Hugging Face)", "reparametrized",
-        "LoRA as Hugging Face PEFT computes it, to check the one of this package against.",
-        "Hu et al. 2021, arXiv:2106.09685", _lora(), tiny=_TINY_LORA,
-    ),
-    HFEntry(
-        "rslora", "LORA", "rsLoRA", "reparametrized",
-        "LoRA whose product is scaled by alpha over the square root of the rank.",
-        "Kalajdzievski 2023, arXiv:2312.03732", _lora(), {"use_rslora": True}, _TINY_LORA,
-    ),
-    HFEntry(
-        "dora", "LORA", "DoRA", "reparametrized",
-        "Trains the direction of a weight by LoRA and its magnitude by a vector.",
-        "Liu et al. 2024, arXiv:2402.09353",
-        {"r": count(16, _RANK), "lora_alpha": positive(16, _ALPHA)}, {"use_dora": True}, _TINY_LORA,
-    ),
-    HFEntry(
-        "pissa", "LORA", "PiSSA", "reparametrized",
-        "LoRA that begins with the largest singular values of the weights, which the base gives up.",
-        "Meng et al. 2024, arXiv:2404.02948", _lora(), {"init_lora_weights": "pissa"}, _TINY_LORA,
-        code="hf_schedules:MovedBase", changes_base=True,
-    ),
-    HFEntry(
-        "olora", "LORA", "OLoRA", "reparametrized",
-        "LoRA that begins with an orthonormal part of the weights, which the base gives up.",
-        "Buyukakyuz 2024, arXiv:2406.01775", _lora(), {"init_lora_weights": "olora"}, _TINY_LORA,
-        code="hf_schedules:MovedBase", changes_base=True,
-    ),
-    HFEntry(
-        "eva", "LORA", "EVA", "reparametrized",
-        "LoRA whose first factor begins with the main directions of the inputs in the training rows.",
-        "Paischer et al. 2024, arXiv:2410.07170",
-        _lora(init_rows=count(64, "Training rows that are looked at before the first step.")),
-        tiny={**_TINY_LORA, "init_rows": 8}, code="hf_schedules:EVA",
-    ),
-    HFEntry(
-        "lora_plus", "LORA", "LoRA+", "reparametrized",
-        "LoRA whose second factor learns at a higher rate than the first.",
-        "Hayou et al. 2024, arXiv:2402.12354",
-        _lora(ratio=positive(16.0, "The second factor's learning rate over the first's.")), tiny=_TINY_LORA,
-        code="hf_schedules:LoRAPlus",
-    ),
-    HFEntry(
-        "lora_fa", "LORA", "LoRA-FA", "reparametrized",
-        "LoRA that trains the second factor alone, with its gradient projected by the frozen first.",
-        "Zhang et al. 2023, arXiv:2308.03303", _lora(), tiny=_TINY_LORA, code="hf_schedules:LoRAFA",
-    ),
-    HFEntry(
-        "kasa", "LORA", "KaSA", "reparametrized",
-        "LoRA with trained singular values on a base without its smallest ones.",
-        "Wang et al. 2024, arXiv:2412.06071",
-        _lora(
-            beta=positive(1e-4, "Weight of the penalty on singular values."),
-            gamma=positive(1e-3, "Weight of the penalty on factors that are not orthogonal."),
-        ),
-        tiny=_TINY_LORA, code="hf_schedules:KaSA", changes_base=True, identity_at_start=False,
-    ),
-    HFEntry(
-        "adalora", "ADALORA", "AdaLoRA", "reparametrized",
-        "Low-rank changes as singular values and vectors, of which the least important are given up in training.",
-        "Zhang et al. 2023, arXiv:2303.10512",
-        {
-            "init_r": count(12, "Rank of each target at the beginning."),
-            "target_r": count(8, "Mean rank at the end."),
-            "lora_alpha": positive(8, _ALPHA),
-            "lora_dropout": share(0.0, _DROPOUT),
-            "tinit": whole(0, "Steps before ranks are given up."),
-            "tfinal": whole(0, "Last steps in which none are."),
-            "deltaT": count(1, "Steps between two decisions."),
-            "beta1": positive(0.85, "Memory of the importance of a weight."),
-            "beta2": positive(0.85, "Memory of how much it varies."),
-            "orth_reg_weight": positive(0.5, "Weight of the penalty on factors that are not orthogonal."),
-        },
-        tiny={"init_r": 6, "target_r": 3}, code="hf_schedules:AdaLoRA",
-    ),
-)  # fmt: skip
 
 _REPARAMETRIZED = (
     HFEntry(
@@ -130,6 +42,7 @@ _REPARAMETRIZED = (
         "Kang and Yin 2024, arXiv:2409.15371",
         {"r": count(64, "Size of a block, which divides inputs and outputs.")}, {"init_weights": "bat"},
         {"r": 8},
+        limits="r divides inputs and outputs of every target.",
     ),
     HFEntry(
         "gralora", "GRALORA", "GraLoRA", "reparametrized", "LoRA for each block of a weight by itself.",
@@ -140,6 +53,7 @@ _REPARAMETRIZED = (
             "hybrid_r": whole(0, "Rank of a plain LoRA beside the blocks."),
             "gralora_dropout": share(0.0, _DROPOUT),
         }, tiny={"r": 4},
+        limits="gralora_k divides r, inputs and outputs.",
     ),
     HFEntry(
         "delora", "DELORA", "DeLoRA", "reparametrized",
@@ -188,6 +102,7 @@ _REPARAMETRIZED = (
             "First value of the inner vector."),
             "vera_dropout": share(0.0, _DROPOUT), "projection_prng_key": whole(0, _SEED),
         }, tiny={"r": 8},
+        limits="Stores its frozen matrices, many times what it trains.",
     ),
     HFEntry(
         "pvera", "PVERA", "PVeRA", "reparametrized", "VeRA with a distribution over the inner vector.",
@@ -197,6 +112,7 @@ _REPARAMETRIZED = (
             "First value of the inner vector."),
             "projection_prng_key": whole(0, _SEED),
         }, tiny={"r": 8}, draws=True,
+        limits="Draws for a whole pass: a step made in several passes draws other numbers.",
     ),
     HFEntry(
         "randlora", "RANDLORA", "RandLoRA", "reparametrized",
@@ -207,6 +123,7 @@ _REPARAMETRIZED = (
             "randlora_alpha": positive(640, _ALPHA), "projection_prng_key": whole(0, _SEED),
             "randlora_dropout": share(0.0, _DROPOUT),
         }, tiny={"r": 8, "randlora_alpha": 80},
+        limits="Stores its frozen matrices, many times what it trains.",
     ),
     HFEntry(
         "vblora", "VBLORA", "VB-LoRA", "reparametrized",
@@ -217,6 +134,7 @@ _REPARAMETRIZED = (
             "vector_length": count(256, "Their length, which divides inputs and outputs."),
             "topk": count(2, "Vectors mixed into one."), "vblora_dropout": share(0.0, _DROPOUT),
         }, tiny={"num_vectors": 16, "vector_length": 16}, identity_at_start=False,
+        limits="vector_length divides inputs and outputs; its makers advise other learning rates by part.",
     ),
     HFEntry(
         "unilora", "UNILORA", "Uni-LoRA", "reparametrized",
@@ -226,6 +144,7 @@ _REPARAMETRIZED = (
             "r": count(4, _RANK), "theta_d_length": count(256, "Trained parameters in all."),
             "proj_seed": whole(42, _SEED), "unilora_dropout": share(0.0, _DROPOUT),
         }, identity_at_start=False,
+        limits="256 parameters in all by default, which learn little.",
     ),
     HFEntry(
         "tinylora", "TINYLORA", "TinyLoRA", "reparametrized",
@@ -235,6 +154,7 @@ _REPARAMETRIZED = (
             "r": count(2, "Singular directions."), "u": count(64, "Trained numbers of a group of targets."),
             "projection_seed": whole(42, _SEED), "tinylora_dropout": share(0.0, _DROPOUT),
         },
+        limits="Very few parameters by design; begins with a decomposition of every target.",
     ),
     HFEntry(
         "fourierft", "FOURIERFT", "FourierFT", "reparametrized",
@@ -245,6 +165,7 @@ _REPARAMETRIZED = (
             "scaling": positive(150.0, "Factor of the change."), "random_loc_seed": whole(777,
             "Seed of their places."),
         }, tiny={"n_frequency": 50, "scaling": 20.0}, identity_at_start=False,
+        limits="A dense inverse transform in every layer and step.",
     ),
     HFEntry(
         "waveft", "WAVEFT", "WaveFT", "reparametrized",
@@ -262,6 +183,7 @@ _REPARAMETRIZED = (
         "Chen et al. 2024, arXiv:2407.19342",
         {"block_size": count(256, "Size of a block, which divides inputs and outputs.")}, tiny={"block_size": 8},
         identity_at_start=False,
+        limits="block_size divides inputs and outputs; PEFT's own benchmark trains it at a rate of 0.3.",
     ),
     HFEntry(
         "oft", "OFT", "OFT", "reparametrized", "Turns the inputs of a weight by trained orthogonal blocks.",
@@ -279,6 +201,7 @@ _REPARAMETRIZED = (
             "boft_block_size": count(4, "Size of a block, which divides the inputs."),
             "boft_n_butterfly_factor": count(1, "Factors of a butterfly product."),
         },
+        limits="The slowest of PEFT's own benchmark.",
     ),
     HFEntry(
         "hra", "HRA", "HRA", "reparametrized", "Turns the inputs of a weight by a chain of trained reflections.",
@@ -293,6 +216,7 @@ _REPARAMETRIZED = (
         {"r": count(32, "Size of the subspace."), "psoft_alpha": positive(32, _ALPHA),
         "psoft_dropout": share(0.0, _DROPOUT)},
         tiny={"r": 4, "psoft_alpha": 4}, changes_base=True,
+        limits="Begins with a decomposition of every target and holds copies of their weights.",
     ),
     HFEntry(
         "frod", "FROD", "FRoD", "reparametrized",
@@ -302,6 +226,7 @@ _REPARAMETRIZED = (
             "sparse_rate": positive(0.01, "Share of the entries that is trained."),
             "projection_prng_key": whole(0, _SEED), "frod_dropout": share(0.0, _DROPOUT),
         }, {"progressbar": False}, {"sparse_rate": 0.2}, changes_base=True,
+        limits="Begins with a decomposition of all targets together and holds copies; stores its frozen matrices.",
     ),
     HFEntry(
         "adamss", "ADAMSS", "AdaMSS", "reparametrized",
@@ -311,6 +236,7 @@ _REPARAMETRIZED = (
             "r": count(100, "Singular vectors that are clustered."), "num_subspaces": count(5, "Clusters."),
             "subspace_rank": count(1, "Rank of the change in each."),
         }, tiny={"r": 8, "num_subspaces": 2},
+        limits="Needs scikit-learn; begins with a decomposition and a clustering of every target.",
     ),
 )  # fmt: skip
 
@@ -328,10 +254,12 @@ _OTHERS = (
             meaning="Values that a pair shares: one, two or four."),
             "group_size": count(64, "Outputs that are paired among each other; divides the outputs."),
         }, tiny={"group_size": 8},
+        limits="group_size divides the outputs of every target.",
     ),
     HFEntry(
         "beft", "BEFT", "BEFT", "additive, adapter", "Adds trained biases to the value projections.",
         "Hugging Face PEFT, BEFT, arXiv:2509.15974", {}, targets=("value",), mergeable=False,
+        limits="Cannot be merged where the base has no bias; `bitfit` can.",
     ),
     HFEntry(
         "poly", "POLY", "Poly", "additive, adapter",
@@ -340,6 +268,7 @@ _OTHERS = (
         {"r": count(8, _RANK), "n_skills": count(4, "Skills."),
         "n_splits": count(1, "Parts of a weight with routers of their own.")},
         {"n_tasks": 1}, {"r": 4}, code="hf_schedules:Poly", mergeable=False, draws=True,
+        limits="One task; draws for a whole pass, so that a step made in several passes draws other numbers.",
     ),
     HFEntry(
         "shira", "SHIRA", "SHiRA", "selective", "Trains a few entries of each weight, chosen at random.",
@@ -347,18 +276,21 @@ _OTHERS = (
         {"r": count(32, "So many entries as LoRA of this rank has parameters."),
         "random_seed": whole(0, "Seed of their places.")},
         tiny={"r": 2},
+        limits="Stores the places of its entries beside them.",
     ),
     HFEntry(
         "supertuning", "SUPERTUNING", "Super-Tuning", "selective", "Trains the largest entries of each weight.",
         "arXiv:2607.09287",
         {"sparsity": share(0.99, "Share of the entries that stays.")}, tiny={"sparsity": 0.9},
+        limits="Stores the places of its entries beside them.",
     ),
     HFEntry(
         "osf", "OSF", "OSF", "selective", "Trains the small singular values of a weight and their vectors.",
         "Nayak et al. 2025, arXiv:2504.07097",
         {"effective_rank": count(8, "Largest singular values that stay as they are.")},
         changes_base=True,
+        limits="Decomposes every target at the start and trains most of it: memory as for full fine-tuning.",
     ),
 )  # fmt: skip
 
-ENTRIES = (*_LORA_FAMILY, *_REPARAMETRIZED, *_OTHERS)
+ENTRIES = (*LORA_FAMILY, *_REPARAMETRIZED, *_OTHERS)

@@ -274,6 +274,7 @@ _SPECS = (
         build=f"{_SELECTIVE}:BitFit",
         identity_at_start=True,
         mergeable=True,
+        limits="Stored as PEFT's BEFT, which acts on plain linear layers alone: PEFT cannot load it for GPT-2.",
     ),
     MethodSpec(
         name="svft",
@@ -286,6 +287,7 @@ _SPECS = (
         build="peftbench.methods.svft:SVFT",
         identity_at_start=True,
         mergeable=True,
+        limits="Begins with a decomposition of every target; stored as LoRA with the singular vectors in it.",
     ),
     MethodSpec(
         name="adapter",
@@ -298,6 +300,7 @@ _SPECS = (
         build=f"{_BOTTLENECK}:SequentialAdapter",
         identity_at_start=True,
         mergeable=False,
+        limits="PEFT has no such method: the exported file is read by this package alone.",
     ),
     MethodSpec(
         name="parallel_adapter",
@@ -310,6 +313,7 @@ _SPECS = (
         build=f"{_BOTTLENECK}:ParallelAdapter",
         identity_at_start=True,
         mergeable=False,
+        limits="PEFT has no such method: the exported file is read by this package alone.",
     ),
     MethodSpec(
         name="full",
@@ -323,6 +327,7 @@ _SPECS = (
         identity_at_start=True,
         mergeable=True,
         fuses=False,
+        limits="Holds a float32 copy of all weights; the exported file is read by this package alone.",
     ),
     MethodSpec(
         name="last_layers",
@@ -336,6 +341,7 @@ _SPECS = (
         identity_at_start=True,
         mergeable=True,
         fuses=False,
+        limits="The exported file is read by this package alone.",
     ),
 )
 
