@@ -10,7 +10,6 @@ import csv
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +41,15 @@ INTRODUCTION = """# Methods
 `python -m tools.method_table`, which puts each through the contract of `peftbench.testing` and runs it once from
 rows to scores. The same as [CSV](methods.csv).
 
-Trainable, stored and merged parameters are those of a tiny Llama of two layers, 32 wide, with settings that fit it;
-those on Llama-3-8B are of the default settings, `?` where they depend on the weights. *Works*: some parameters are
-trained, in float32 under a bfloat16 base; gradients reach each tensor; the loss falls; the base stays as it was; a
-run gives a score. *Resumes exactly*: bit for bit, on a CPU. *Files*: who reads the exported adapter, with the same
-logits. *Same in any batch*: alone, in a stream and padded. No quantized base has been tried.
+Trainable, stored and merged parameters are those of a tiny Llama of two layers, 32 wide, with settings that fit
+it; those on Llama-3-8B are of the default settings, `?` where they depend on the weights. *Works*: some parameters
+are trained, in float32 under a bfloat16 base; gradients reach each tensor; the loss falls; the base stays as it
+was; a run gives a score. *Resumes exactly*: bit for bit, on a CPU. *Files*: who reads the exported adapter, with
+the same logits. *Same in any batch*: alone, in a stream and padded. No quantized base has been tried.
 
 Methods that PEFT computes, `full` and `last_layers` have one run in a pass and need whole weights
-(`engine.processes=1`). They act on whole projections, not on parts of fused ones. What they draw at the start comes
-from the run's seed.
+(`engine.processes=1`). They act on whole projections, not on parts of fused ones. What they draw at the start
+comes from the run's seed. Settings of PEFT's methods have the names of PEFT's configuration.
 """
 BASICS = (
     "trains_some_parameters",
@@ -74,19 +73,17 @@ COLUMNS = (
     "files",
     "same in any batch",
     "quantized base",
-    "seconds",
     "limits",
 )
 
 
 def row_of(spec: MethodSpec, llama: Any) -> dict[str, Any]:
     """One line of the table."""
-    begun = time.monotonic()
     broken = broken_promises(spec)
     trial = Trial(spec, tiny_settings(spec))
     adapter = trial.moved()
     files = adapter.export(0)
-    merged = None
+    merged: int | str = "-"
     if spec.mergeable and "merges_if_it_says_so" not in broken:
         known = {name for name, _ in trial.model.module.named_parameters()}
         merged = sum(value.numel() for name, value in adapter.merged(0).items() if name not in known)
@@ -97,9 +94,7 @@ def row_of(spec: MethodSpec, llama: Any) -> dict[str, Any]:
         "method": spec.name,
         "computed by": f"PEFT, {entry.peft_type}" if entry else "peftbench",
         "works": "yes" if not problems else "no: " + "; ".join(problems),
-        "begins as base": yes("begins_as_the_base_if_it_says_so" not in broken)
-        if spec.identity_at_start
-        else "no",
+        "begins as base": claim(spec.identity_at_start, "begins_as_the_base_if_it_says_so", broken),
         "trainable": adapter.trainable_params,
         "stored": sum(tensor.numel() for tensor in files.tensors.values()),
         "beside the base when merged": merged,
@@ -109,7 +104,6 @@ def row_of(spec: MethodSpec, llama: Any) -> dict[str, Any]:
         "files": files_of(files.config["peft_type"], broken),
         "same in any batch": claim(True, "answers_alike_in_any_batch", broken),
         "quantized base": "not tried",
-        "seconds": round(time.monotonic() - begun, 1),
         "limits": " ".join([spec.limits, *others]).strip(),
     }
 
@@ -184,7 +178,7 @@ def main() -> None:
 def page(rows: list[dict[str, Any]], version: str) -> str:
     """The table and what is not offered, as Markdown."""
     right = {"trainable", "stored", "beside the base when merged", "on Llama-3-8B"}
-    columns = [name for name in COLUMNS if name not in ("seconds", "limits")]
+    columns = [name for name in COLUMNS if name != "limits"]
     works = sum(row["works"] == "yes" for row in rows)
     by_peft = sum(row["computed by"].startswith("PEFT") for row in rows)
     lines = [

@@ -82,11 +82,11 @@ LORA_FAMILY = (
             gamma=positive(1e-3, "Weight of the penalty on factors that are not orthogonal."),
         ),
         tiny=_TINY_LORA, code="hf_schedules:KaSA", changes_base=True, identity_at_start=False,
-        limits="Cuts the smallest singular values out of its targets, so that it does not begin as the base model.",
+        limits="Cuts the smallest singular values out of its targets: it does not begin as the base model.",
     ),
     HFEntry(
         "adalora", "ADALORA", "AdaLoRA", "reparametrized",
-        "Low-rank changes as singular values and vectors, of which the least important are given up in training.",
+        "Low-rank changes as singular values and vectors; the least important are given up in training.",
         "Zhang et al. 2023, arXiv:2303.10512",
         {
             "init_r": count(12, "Rank of each target at the beginning."),

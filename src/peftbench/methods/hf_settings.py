@@ -66,6 +66,11 @@ def count(default: int, meaning: str) -> Setting:
     return Count, default, meaning
 
 
+def optional(meaning: str) -> Setting:
+    """A number of things, at least one, or none given."""
+    return Count | None, None, meaning
+
+
 def whole(default: int, meaning: str) -> Setting:
     """A whole number, zero allowed."""
     return Whole, default, meaning

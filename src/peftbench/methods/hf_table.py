@@ -5,7 +5,7 @@ paper's rank. A new method of PEFT is a new entry.
 """
 
 from peftbench.methods.hf_lora_family import LORA_FAMILY
-from peftbench.methods.hf_settings import HFEntry, choice, count, positive, share, switch, whole
+from peftbench.methods.hf_settings import HFEntry, choice, count, optional, positive, share, switch, whole
 
 _RANK = "Width of the low-rank factors."
 _ALPHA = "The product of the factors is scaled by it over the rank."
@@ -287,7 +287,7 @@ _OTHERS = (
     HFEntry(
         "osf", "OSF", "OSF", "selective", "Trains the small singular values of a weight and their vectors.",
         "Nayak et al. 2025, arXiv:2504.07097",
-        {"effective_rank": count(8, "Largest singular values that stay as they are.")},
+        {"effective_rank": optional("Largest singular values that stay; half of all where not given.")},
         changes_base=True,
         limits="Decomposes every target at the start and trains most of it: memory as for full fine-tuning.",
     ),

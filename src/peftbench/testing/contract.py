@@ -62,7 +62,9 @@ def gradients_reach_every_tensor(trial: Trial) -> None:
         first_position=adapter.virtual_tokens - adapter.embedded_tokens,
     )
     with adapter.attached():
-        trial.model.logits(stream, adapter).logsumexp(-1).sum().backward()  # type: ignore[no-untyped-call]
+        loss = trial.model.logits(stream, adapter).logsumexp(-1).sum()
+        _require(loss.requires_grad, "no gradient reaches any of its tensors")
+        loss.backward()  # type: ignore[no-untyped-call]
     unmoved = [name for name, each in adapter.tensors.items() if each.grad is None or not each.grad.any()]
     _require(not unmoved, f"no gradient reaches {unmoved[:3]}")
     asked = [name for name, each in trial.model.module.named_parameters() if each.requires_grad]
@@ -275,4 +277,7 @@ def broken_promises(spec: MethodSpec, settings: Frozen | None = None) -> dict[st
             check(trial)
         except (BrokenPromise, ConfigError) as problem:
             found[check.__name__] = str(problem)
+        except Exception as error:  # the method's own code, which may trip over anything
+            first = (str(error).strip().splitlines() or [""])[0]
+            found[check.__name__] = f"it ended with {type(error).__name__}: {first}"
     return found
