@@ -201,7 +201,7 @@ _REPARAMETRIZED = (
             "boft_block_size": count(4, "Size of a block, which divides the inputs."),
             "boft_n_butterfly_factor": count(1, "Factors of a butterfly product."),
         },
-        limits="The slowest of PEFT's own benchmark.",
+        limits="The slowest of PEFT's own benchmark; PEFT tries to compile a CUDA extension for it.",
     ),
     HFEntry(
         "hra", "HRA", "HRA", "reparametrized", "Turns the inputs of a weight by a chain of trained reflections.",

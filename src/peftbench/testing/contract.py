@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from peftbench.engine.memory import recomputing
 from peftbench.engine.pack import common_prefix, pack
 from peftbench.engine.padded import PaddedModel
 from peftbench.engine.step import Batches, gradients
@@ -200,26 +201,28 @@ def trains_runs_together_if_it_says_so(trial: Trial) -> None:
 
 
 def one_pass_or_several_learn_the_same(trial: Trial) -> None:
-    """A step in two passes, or with the shared beginning computed once, has the gradients of the plain one."""
+    """A step in two passes, with its beginning shared or with checkpointing has the gradients of a plain one."""
     adapter = trial.moved()
     if not adapter.constant_over_batch():
         return
     samples = toy_samples(4)
 
-    def found(passes: int, share: bool) -> dict[str, Tensor]:
+    def found(passes: int = 1, share: bool = False, again: bool = False) -> dict[str, Tensor]:
         for tensor in adapter.tensors.values():
             tensor.grad = None
         shared = common_prefix(samples) if share else ()
-        with adapter.attached():
+        with recomputing(trial.model.module, on=again), adapter.attached():
             gradients(trial.model, adapter, Batches([samples], [(1, 0)], shared, share), passes)
         return {name: tensor.grad for name, tensor in adapter.tensors.items() if tensor.grad is not None}
 
-    plain = found(1, share=False)
+    plain = found()
     scale = max(float(each.abs().max()) for each in plain.values())
-    for what, others in (
-        ("in two passes", found(2, share=False)),
-        ("with its beginning shared", found(1, share=True)),
-    ):
+    ways = {
+        "in two passes": found(passes=2),
+        "with its beginning shared": found(share=True),
+        "with gradient checkpointing": found(again=True),
+    }
+    for what, others in ways.items():
         apart = max(_distance(each, plain[name]) for name, each in others.items()) / scale
         _require(apart < 1e-3, f"a step {what} has gradients that differ by {apart:.1e}")
 
