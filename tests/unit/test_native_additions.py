@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from peftbench.engine.adapter import find_targets
 from peftbench.errors import ConfigError
+from peftbench.methods import load_adapter
+from peftbench.methods.specs import methods
 from peftbench.testing import FAMILIES
 from peftbench.testing.trial import logits_of, with_weights
 from tests.oracle import answer_logits, batch_loss, build, disturb, engine_model, float64_throughout, some_samples
@@ -48,6 +50,28 @@ def test_merged_weights_give_the_same_logits_in_every_family(family, method):
     expected = logits_of(model, adapter, samples)
     found = logits_of(with_weights(engine_model(family), adapter.merged(0)), None, samples)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", [*SMALL, "svft, full rank"])
+def test_each_is_read_back_from_its_files_in_every_family(family, method):
+    samples = some_samples()
+    model = engine_model(family)
+    name, _, full = method.partition(",")
+    settings = {} if full else SMALL[name]
+    adapter = build(name, model.module, **settings)
+    disturb(adapter, size=0.02)
+    loaded = load_adapter(methods.get(name), model.module, adapter.settings, adapter.export(0), 1)
+    expected = logits_of(model, adapter, samples)
+    torch.testing.assert_close(logits_of(model, loaded, samples), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_what_needs_whole_weights_says_so_where_they_are_in_shares():
+    module = engine_model("llama").module
+    module.model.layers[0].self_attn.q_proj.weight.device_mesh = "of several processes"
+    for method in ("svft", "full", "dora"):
+        with pytest.raises(ConfigError, match=r"needs whole weights; run it with engine\.processes=1"):
+            build(method, module)
 
 
 @pytest.mark.parametrize("method", ["full", "last_layers"])

@@ -161,22 +161,16 @@ def factor_files(adapter: Factors, run: int) -> AdapterFiles:
     return _files(config, tensors)
 
 
-def factors_of(files: AdapterFiles, targets: Sequence[Target]) -> dict[str, tuple[Tensor, Tensor]]:
-    """The inverse of `factor_files`: both factors by the key of the target."""
+def factors_of(files: AdapterFiles, ranks: dict[Target, int]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The inverse of `factor_files`: both factors by the key of the target, of which the ranks are known."""
     found = {}
-    for name, sharing in _by_name(targets).items():
+    for name, targets in _by_name(list(ranks)).items():
         a, b = files.tensors[f"{_ROOT}.{name}.lora_A.weight"], files.tensors[f"{_ROOT}.{name}.lora_B.weight"]
         start = 0
-        for target in sharing:
-            own = b[_rows(target, b)]
-            # Of a fused projection only the columns of this role are its own.
-            size = (
-                len(a)
-                if len(sharing) == 1
-                else min(target.in_features, target.out_features, len(a) // len(sharing))
-            )
-            found[target.key] = (a[start : start + size], own[:, start : start + size])
-            start += size
+        for target in targets:
+            part = slice(start, start + ranks[target])
+            found[target.key] = (a[part], b[_rows(target, b), part])
+            start = part.stop
     return found
 
 

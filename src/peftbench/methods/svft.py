@@ -40,8 +40,7 @@ class SVFT(Adapter):
         self.vectors: dict[str, tuple[Tensor, Tensor]] = {}
         """Left (outputs, k) and right (inputs, k) singular vectors of each target."""
         for target in self.targets:
-            largest = min(target.in_features, target.out_features)
-            rank = largest if settings.rank is None else min(settings.rank, largest)
+            rank = _rank(target, settings)
             self.vectors[target.key] = self._decomposed(target, rank)
             for offset in self.offsets(rank):
                 self.add(f"{target.key}.M[{offset}]", partial(_zeros, rank - abs(offset)))
@@ -114,8 +113,8 @@ class SVFT(Adapter):
 
     @classmethod
     def from_files(cls, model: PreTrainedModel, settings: Any, files: AdapterFiles, seed: int) -> Adapter:
-        targets = find_targets(model, settings.targets)
-        return Factors(model, settings, seed, peft_format.factors_of(files, targets))
+        ranks = {target: _rank(target, settings) for target in find_targets(model, settings.targets)}
+        return Factors(model, settings, seed, peft_format.factors_of(files, ranks))
 
 
 class Factors(LoRA):
@@ -137,6 +136,12 @@ class Factors(LoRA):
 
     def export(self, run: int) -> AdapterFiles:
         return peft_format.factor_files(self, run)
+
+
+def _rank(target: Target, settings: SVFTSettings) -> int:
+    """How many singular vectors of a target are combined."""
+    largest = min(target.in_features, target.out_features)
+    return largest if settings.rank is None else min(settings.rank, largest)
 
 
 def _zeros(size: int, _: torch.Generator) -> Tensor:
