@@ -19,13 +19,19 @@ MAY_IMPORT_HEAVY = (
     "follower.py",
     "methods/native.py",
     "methods/soft_prompts.py",
+    "methods/selective.py",
+    "methods/bottleneck.py",
+    "methods/svft.py",
+    "methods/hf.py",
+    "methods/hf_schedules.py",
+    "methods/hf_shadow.py",
     "methods/peft_format.py",
     "efficiency/kernels.py",
     "efficiency/passes.py",
     "efficiency/plan.py",
     "efficiency/profile.py",
     "efficiency/trace.py",
-    "testing.py",
+    "testing/",
 )
 WRITTEN = [
     path

@@ -22,6 +22,10 @@ class ConfigError(PeftBenchError):
         super().__init__("\n".join(self.problems))
 
 
+class NeedsWeights(ConfigError):
+    """A method's parameters depend on the weights, and there are none to look at."""
+
+
 class DataError(PeftBenchError):
     """Rows, files or models are not what was promised."""
 

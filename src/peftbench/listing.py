@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from peftbench.datasets import dataset_names, example_of, get_dataset
 from peftbench.datasets.catalog import under_protocol
-from peftbench.errors import DataError, UnknownName
+from peftbench.errors import DataError, NeedsWeights, UnknownName
 from peftbench.schema import DatasetSpec, Prompt, Protocol
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ def method(name: str, model: str | None, revision: str | None, changes: Sequence
         "source": spec.source,
         "begins as the base model": spec.identity_at_start,
         "mergeable": spec.mergeable,
+        "limits": spec.limits or None,
         "settings": settings.model_dump(mode="json"),
         "meaning of settings": {key: info.description for key, info in spec.settings.model_fields.items()},
     }
@@ -142,7 +143,11 @@ def method(name: str, model: str | None, revision: str | None, changes: Sequence
         base = weightless(load_config(model, revision), model)
         shown["model"] = base.config.model_type
         shown["base_params"] = sum(parameter.numel() for parameter in base.parameters())
-        shown["trainable_params"] = build_adapter(spec, base, settings, [0]).trainable_params if spec.build else 0
+        try:
+            adapter = build_adapter(spec, base, settings, [0]) if spec.build else None
+            shown["trainable_params"] = adapter.trainable_params if adapter else 0
+        except NeedsWeights as unknown:
+            shown["trainable_params"], shown["why it is not known"] = None, str(unknown)
     return shown
 
 

@@ -13,6 +13,7 @@ from peftbench.records import Provenance
 PACKAGES = (
     "torch",
     "transformers",
+    "peft",
     "tokenizers",
     "safetensors",
     "huggingface-hub",

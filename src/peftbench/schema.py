@@ -15,7 +15,9 @@ Protocol = Literal["corrected", "published"]
 Area = Literal["NLU and reasoning", "math", "code generation"]
 Benchmark = Literal["GLUE", "SuperGLUE", "others"]
 ColumnType = Literal["text", "integer", "number", "texts", "any"]
-Category = Literal["base", "additive, adapter", "additive, soft prompt", "reparametrized", "selective"]
+Category = Literal[
+    "base", "additive, adapter", "additive, soft prompt", "reparametrized", "selective", "reference"
+]
 
 
 class Frozen(BaseModel):
@@ -252,6 +254,10 @@ class MethodSpec(Frozen):
     """Whether the adapted model equals the base model before the first step."""
     mergeable: bool
     """Whether the trained adapter can be folded into the weights of the base model."""
+    fuses: bool = True
+    """Whether several of its runs can be trained in one pass over the base."""
+    limits: str = ""
+    """What has to be known to use it, in a sentence or two."""
 
 
 class MethodChoice(Frozen):

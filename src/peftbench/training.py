@@ -148,17 +148,24 @@ TOKENS_PER_STEP_ELSEWHERE = 256
 def _within_budget(runs: Sequence[_Ready]) -> Iterator[list[_Ready]]:
     """Runs that fit together into the token budget, those of one method and settings side by side."""
     chosen: list[_Ready] = []
-    for run in sorted(runs, key=lambda each: repr((each.plan.method.name, each.plan.settings))):
+    for run in sorted(runs, key=_place):
         budget = run.plan.config.engine.tokens_per_step or TOKENS_PER_STEP.get(
             run.base.model.device.type, TOKENS_PER_STEP_ELSEWHERE
         )
         full = sum(each.tokens for each in chosen) + run.tokens > budget
-        if chosen and (full or not run.base.model.packs):
+        alone = not run.base.model.packs or not all(each.plan.method.fuses for each in (run, *chosen))
+        if chosen and (full or alone):
             yield chosen
             chosen = []
         chosen.append(run)
     if chosen:
         yield chosen
+
+
+def _place(run: _Ready) -> tuple[bool, str]:
+    """Where a run stands among others: those that train alone stand last."""
+    method = run.plan.method
+    return not method.fuses, repr((method.name, run.plan.settings))
 
 
 def _train_group(group: Sequence[_Ready], *, force: bool, debug: bool) -> dict[Path, TrainRecord]:

@@ -25,7 +25,11 @@ def test_configuration_mistakes_end_with_status_2_before_torch_is_loaded(world, 
     assert (code, out) == (2, "")
     assert err.startswith("peftbench: train.yaml:8:1: unknown key 'sede'; did you mean 'seed'?")
     assert len(err.splitlines()) == 1
-    refused("unknown method 'lorra'; did you mean 'lora'?", "run", configured(world, tmp_path, method="lorra"))
+    refused(
+        "unknown method 'lorra'; did you mean 'lora' or 'olora'?",
+        "run",
+        configured(world, tmp_path, method="lorra"),
+    )
     refused("is '5e-5', expected a number; write it without quotes", "run",
             configured(world, tmp_path, training="{learning_rate: '5e-5'}"))  # fmt: skip
     refused("does not exist; give the path of a YAML file", "run", tmp_path / "nowhere.yaml")
@@ -34,7 +38,7 @@ def test_configuration_mistakes_end_with_status_2_before_torch_is_loaded(world, 
 def test_names_in_list_and_show(world):
     refused("unknown kind 'dataset'; did you mean 'datasets'?", "list", "dataset")
     refused("unknown dataset 'rtee'; did you mean 'rte'?", "show", "dataset", "rtee")
-    refused("unknown method 'loar'; did you mean 'lora'?", "show", "method", "loar")
+    refused("unknown method 'loar'; did you mean 'lora' or 'olora'?", "show", "method", "loar")
     refused(
         "unknown protocol 'corect'; did you mean 'corrected'?", "show", "dataset", "rte", "--protocol", "corect"
     )

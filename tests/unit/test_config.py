@@ -84,7 +84,7 @@ def test_numbers_are_those_of_yaml_1_2(tmp_path):
         (GOOD + "protocol: publishd\n", "protocol is 'publishd', expected 'corrected' or 'published'"),
         (GOOD + "model_revision: main\n", "model_revision is 'main', expected the 40 hexadecimal digits of a commit"),
         ("model: m\ndataset: rtee\nmethod: lora\n", "train.yaml:2:1: unknown dataset 'rtee'; did you mean 'rte'?"),
-        ("model: m\ndataset: rte\nmethod: lorra\n", "train.yaml:3:1: unknown method 'lorra'; did you mean 'lora'?"),
+        ("model: m\ndataset: rte\nmethod: lorra\n", "train.yaml:3:1: unknown method 'lorra'; did you mean 'lora' or 'olora'?"),
         (
             "model: m\ndataset: rte\nmethod:\n  name: lora\n  rnk: 8\n",
             "train.yaml:5:3: unknown key 'rnk'; did you mean 'rank'? (a setting of method 'lora')",

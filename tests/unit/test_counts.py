@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from peftbench.engine.adapter import find_norms, find_targets
 from peftbench.engine.loading import weightless
 from peftbench.engine.roles import ROLES
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods import build_adapter
 from peftbench.methods.specs import methods
 from peftbench.schema import MethodChoice
@@ -61,8 +61,49 @@ def test_trainable_parameters_on_llama_3_8b(llama_3_8b, method):
     assert adapter.trainable_params == PAPER[method]
 
 
-def test_every_method_with_something_to_train_is_counted():
-    assert {spec.name for spec in methods if spec.build} == PAPER.keys()
+# By hand, with the default settings: 32 layers of width 4,096 with keys and values of 1,024, feed-forward 14,336.
+BY_HAND = {
+    "bitfit": 32 * (4096 + 1024),  # the reference's number
+    "svft": 32 * ((3 * 4096 - 2) + (3 * 1024 - 2)),
+    "adapter": 32 * 2 * (2 * 4096 * 64 + 64 + 4096),
+    "parallel_adapter": 32 * (2 * 4096 * 64 + 64 + 4096),
+    "full": 8_030_261_248,
+    "last_layers": 2 * 4096 * (4096 + 1024) + 3 * 4096 * 14336 + 3 * 4096,
+    "hf_lora": 14_680_064,
+    "dora": 14_680_064 + 32 * (1024 + 1024 + 4096),
+    "lora_fa": 32 * 16 * (1024 + 1024 + 4096),
+    "adalora": 32 * 12 * (2 * (4096 + 1024) + 14336 + 4096 + 3),
+    "hf_ia3": 524_288,
+    "vera": 32 * (3 * 256 + 1024 + 1024 + 4096),
+    "road": 32 * (1024 + 1024 + 4096),
+    "beft": 32 * 1024,
+    "fourierft": 32 * 3 * 1000,
+    "waveft": 32 * 3 * 2592,
+    "c3a": 32 * (2 * 4096 * 1024 + 14336 * 4096) // 256,
+    "hra": 32 * 8 * (4096 + 4096 + 14336),
+    "oft": 32 * (4096 + 4096 + 14336) // 32 * (32 * 31 // 2),
+    "loha": 32 * 2 * 8 * (2 * (4096 + 1024) + 14336 + 4096),
+    "miss": 32 * 64 * (1024 + 1024 + 4096),
+}
+
+
+@pytest.mark.parametrize("method", BY_HAND)
+def test_trainable_parameters_of_other_methods_are_those_reckoned_by_hand(llama_3_8b, method):
+    spec = methods.get(method)
+    adapter = build_adapter(spec, llama_3_8b, MethodChoice(name=method).settings_for(spec), [0])
+    assert adapter.trainable_params == BY_HAND[method]
+
+
+def test_every_method_of_the_paper_and_every_native_one_is_counted():
+    native = {spec.name for spec in methods if spec.build and not hasattr(spec.settings, "entry")}
+    assert native <= PAPER.keys() | BY_HAND.keys()
+
+
+@pytest.mark.parametrize("method", ["boft", "shira", "unilora", "frod", "adamss"])
+def test_what_cannot_be_counted_without_weights_is_not_guessed(llama_3_8b, method):
+    spec = methods.get(method)
+    with pytest.raises(NeedsWeights, match="known only with the model's weights"):
+        build_adapter(spec, llama_3_8b, MethodChoice(name=method).settings_for(spec), [0])
 
 
 @pytest.mark.parametrize("family", FAMILIES)

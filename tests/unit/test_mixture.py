@@ -206,7 +206,7 @@ def test_a_gradient_that_is_not_finite_ends_the_run(monkeypatch):
     from peftbench.engine.optimizer import AdamW
 
     real = AdamW.step
-    monkeypatch.setattr(AdamW, "step", lambda self, rates: real(self, rates) * float("inf"))
+    monkeypatch.setattr(AdamW, "step", lambda self, *given: real(self, *given) * float("inf"))
     outcome, _ = trained("lora", a_run())
     assert outcome.failure is not None
     assert "gradient norm became inf at step 1" in outcome.failure.message

@@ -15,9 +15,20 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peftbench.engine.roles import Heads, Target, features, find_norms, find_targets, heads_of
+from peftbench.engine.roles import (
+    Heads,
+    Target,
+    by_module,
+    features,
+    find_norms,
+    find_targets,
+    heads_of,
+    whole_weights,
+)
 
 if TYPE_CHECKING:
+    from peftbench.engine.model import LanguageModel
+    from peftbench.engine.runs import TrainingRun
     from peftbench.methods import Recipe
 
 __all__ = [
@@ -30,6 +41,7 @@ __all__ = [
     "Noise",
     "RunNoise",
     "Target",
+    "by_module",
     "dropped",
     "features",
     "find_norms",
@@ -38,6 +50,7 @@ __all__ = [
     "heads_of",
     "per_run",
     "uniform",
+    "whole_weights",
 ]
 
 Forward = Callable[..., Any]
@@ -134,6 +147,8 @@ class Adapter:
         self.dtype = torch.promote_types(base.dtype, torch.float32)
         self.tensors: dict[str, Tensor] = {}
         self.undecayed: set[str] = set()
+        self.rates: dict[str, float] = {}
+        """Learning rates of single tensors as multiples of the run's; one where not named."""
         self.noise: Noise | None = None
         self._generators = [generator(seed, "init") for seed in self.seeds]
 
@@ -179,6 +194,32 @@ class Adapter:
         Only then may the tokens that all samples share be computed once. Dropout makes it false.
         """
         return True
+
+    def begin(self, model: "LanguageModel", runs: Sequence["TrainingRun"]) -> None:
+        """Called once before a training, also one that goes on: here is made what depends on rows or steps."""
+
+    def updated(self, steps: Sequence[int]) -> None:
+        """Called after an update, while its gradients are there; `steps` has the number of updates of each run."""
+
+    def penalty(self) -> Tensor | None:
+        """What training adds to the loss of each run, (runs,); never part of a validation loss."""
+        return None
+
+    def extra_state(self, _: int) -> dict[str, Tensor]:
+        """What a run needs to go on beside the trainable tensors: the memory of a schedule."""
+        return {}
+
+    def load_extra_state(self, _: int, state: dict[str, Tensor]) -> None:
+        """Put back what `extra_state` gave for a run."""
+
+    def merged(self, run: int) -> dict[str, Tensor]:
+        """One run folded into the base: new values by the names of parameters, biases that it lacks included.
+
+        For methods that claim to be mergeable, in the base's precision.
+        """
+        from peftbench.engine.folding import folded
+
+        return folded(self.select([run]))
 
     def members(self) -> list["Adapter"]:
         """The adapters that this one is made of, in the order of their runs: itself."""

@@ -19,8 +19,8 @@ class AdamW:
 
     Takes the adapter's tensors over: from here on they are views of `flat`, (runs, parameters). Tensors that the
     adapter added with `decay=False` (biases, norms) are not decayed. `weight_decay` and `max_grad_norm` have one
-    value a run. Where runs of a mixture differ in size, the rest of a row stays zero. Gradients live from the
-    backward pass to the step alone.
+    value a run; a tensor in the adapter's `rates` learns at a multiple of its run's rate. Where runs of a mixture
+    differ in size, the rest of a row stays zero. Gradients live from the backward pass to the step alone.
     """
 
     def __init__(
@@ -41,11 +41,7 @@ class AdamW:
         """Parameters of each run."""
         self._rows: list[tuple[Tensor, Tensor, int, int]] = []
         """Each run's part of each tensor: what is stepped, the tensor, the run's row there and in the group."""
-        groups: list[dict[str, Any]] = [
-            {"params": [], "weight_decay": rate * decayed, "run": run}
-            for run, rate in enumerate(weight_decay)
-            for decayed in (1, 0)
-        ]
+        groups: dict[tuple[int, bool, float], dict[str, Any]] = {}
         states = {}
         start = 0
         for member in self.members:
@@ -56,13 +52,14 @@ class AdamW:
                 for row in range(member.runs):
                     run = start + row
                     values = self.flat[run, columns]
-                    groups[2 * run + (name in member.undecayed)]["params"].append(values)
+                    decayed, rate = name not in member.undecayed, member.rates.get(name, 1.0)
+                    own = {"params": [], "weight_decay": weight_decay[run] * decayed, "run": run, "rate": rate}
+                    groups.setdefault((run, decayed, rate), own)["params"].append(values)
                     moments = {"exp_avg": self.first[run, columns], "exp_avg_sq": self.second[run, columns]}
                     states[values] = {"step": torch.zeros((), device=adapter.device), **moments}
                     self._rows.append((values, tensor, row, run))
             start += member.runs
-        filled = [group for group in groups if group["params"]]
-        self._torch = torch.optim.AdamW(filled, lr=0.0, betas=betas, eps=epsilon, fused=True)
+        self._torch = torch.optim.AdamW(list(groups.values()), lr=0.0, betas=betas, eps=epsilon, fused=True)
         self._torch.state.update(states)
 
     def clear(self) -> None:
@@ -83,8 +80,11 @@ class AdamW:
         return found
 
     @torch.no_grad()
-    def step(self, learning_rates: Sequence[float]) -> Tensor:
-        """One update with the accumulated gradients, which are cleared; returns each run's norm, (K,)."""
+    def step(self, learning_rates: Sequence[float], steps: Sequence[int] | None = None) -> Tensor:
+        """One update with the accumulated gradients, which are cleared; returns each run's norm, (K,).
+
+        `steps` has the number of updates of each run with this one, for adapters that keep a schedule.
+        """
         norms = self._norms()
         limits = torch.tensor(self.max_grad_norm, dtype=norms.dtype, device=norms.device)
         factors = (limits / (norms + 1e-6)).clamp(max=1.0)
@@ -93,8 +93,13 @@ class AdamW:
                 tensor.grad = torch.zeros_like(tensor)
             values.grad = tensor.grad[row].reshape(-1).mul_(factors[run])
         for group in self._torch.param_groups:
-            group["lr"] = learning_rates[group["run"]]
+            group["lr"] = learning_rates[group["run"]] * group["rate"]
         self._torch.step()
+        start = 0
+        for member in self.members:
+            if steps is not None:
+                member.updated(steps[start : start + member.runs])
+            start += member.runs
         self.clear()
         return norms
 

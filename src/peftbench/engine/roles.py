@@ -166,6 +166,20 @@ def features(module: Any) -> tuple[int, int]:
     return int(inputs), int(outputs)
 
 
+def by_module(targets: Sequence[Target]) -> list[tuple[nn.Module, list[Target]]]:
+    """Targets of one module together: in a fused projection several roles share it."""
+    groups: dict[int, tuple[nn.Module, list[Target]]] = {}
+    for target in targets:
+        groups.setdefault(id(target.module), (target.module, []))[1].append(target)
+    return list(groups.values())
+
+
+def whole_weights(model: nn.Module, what: str) -> None:
+    """Raise `ConfigError` if several processes hold the model's weights in shares."""
+    if any(hasattr(each, "device_mesh") for each in model.parameters()):
+        raise ConfigError(f"{what} needs whole weights; run it with engine.processes=1")
+
+
 def _linear_modules(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
     head = model.get_output_embeddings()
     for name, module in model.named_modules():

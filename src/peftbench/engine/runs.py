@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from peftbench.engine.adapter import generator
+from peftbench.engine.optimizer import learning_rate
 from peftbench.engine.pack import Sample
 from peftbench.records import CurvePoint, Failure, TrainingConfig
 
@@ -41,6 +42,12 @@ class TrainingRun:
         """Updates after which the run is validated: ceil(k S / 20), k = 1 to 20; the last always."""
         count = self.config.validations
         return frozenset(math.ceil(k * self.steps / count) for k in range(1, count + 1))
+
+    def learning_rate(self, step: int) -> float:
+        """Rate of the update that follows `step` updates."""
+        config = self.config
+        warmup = math.ceil(self.steps * config.warmup_ratio)
+        return learning_rate(step, peak=config.learning_rate, total=self.steps, warmup=warmup)
 
     def batch(self, step: int) -> list[Sample]:
         """The rows of the update that follows `step` updates."""

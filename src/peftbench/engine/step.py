@@ -87,6 +87,8 @@ def gradients(model: LanguageModel, adapter: Adapter, batches: Batches, passes: 
         )
         try:
             losses = sample_losses(model.logits(stream, adapter), stream).sum(1) / counts * (not idle)
+            penalty = adapter.penalty() if number == 0 else None  # once a step, whatever the passes
+            losses = losses if penalty is None else losses + penalty
             torch.autograd.backward(losses.sum())
         finally:
             adapter.hear(None)

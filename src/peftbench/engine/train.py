@@ -16,7 +16,7 @@ from peftbench.engine import checkpoint, memory
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.loss import mean_of_batch_means, token_mean, validation_losses
 from peftbench.engine.model import LanguageModel
-from peftbench.engine.optimizer import AdamW, learning_rate
+from peftbench.engine.optimizer import AdamW
 from peftbench.engine.pack import common_prefix
 from peftbench.engine.runs import Outcome, TrainingRun
 from peftbench.engine.step import Batches, check_honesty, gradients, may_share
@@ -26,6 +26,9 @@ from peftbench.records import CurvePoint, EngineConfig, Failure
 
 VALIDATION_TOKENS = 4096
 """Tokens of one validation stream, over all runs of the group."""
+
+_EXTRA = "extra/"
+"""What the tensors of a checkpoint are named after that a schedule of the adapter keeps."""
 
 _COSTS = ("peak_memory_bytes", "training_peak_bytes", "training_reserved_bytes", "validation_seconds")
 """What an outcome says of costs and a stopped run goes on with."""
@@ -90,6 +93,10 @@ class Group:
         self.passes = 1
         self.validation_tokens = max(1, VALIDATION_TOKENS // len(self.runs))
         self.outcomes = [Outcome() for _ in self.runs]
+        start = 0
+        for member in adapter.members():
+            member.begin(model, self.runs[start : start + member.runs])
+            start += member.runs
         self.optimizer = self._optimizer()
         self.clock = time.monotonic()
         for outcome in self.outcomes:
@@ -123,15 +130,8 @@ class Group:
             check_honesty(self.model, self.adapter, self.optimizer, batches, losses)
         self.debug = False
         norms = self.optimizer.step(
-            [
-                learning_rate(
-                    outcome.step,
-                    peak=run.config.learning_rate,
-                    total=run.steps,
-                    warmup=math.ceil(run.steps * run.config.warmup_ratio),
-                )
-                for run, outcome in zip(runs, outcomes, strict=True)
-            ]
+            [run.learning_rate(outcome.step) for run, outcome in zip(runs, outcomes, strict=True)],
+            [outcome.step + 1 for outcome in outcomes],
         )
         seen = zip(self.active, runs, outcomes, losses.tolist(), norms.tolist(), strict=True)
         for number, run, outcome, loss, norm in seen:
@@ -282,12 +282,7 @@ class Group:
         point = CurvePoint(
             step=outcome.step,
             epoch=outcome.step / run.steps_per_epoch,
-            learning_rate=learning_rate(
-                outcome.step - 1,
-                peak=run.config.learning_rate,
-                total=run.steps,
-                warmup=math.ceil(run.steps * run.config.warmup_ratio),
-            ),
+            learning_rate=run.learning_rate(outcome.step - 1),
             train_loss=sum(outcome.losses) / len(outcome.losses),
             validation_loss=mean,
             validation_loss_of_batches=mean_of_batch_means(losses, run.validation, run.config.batch_size),
@@ -304,7 +299,12 @@ class Group:
             outcome.peak_memory_bytes = max(outcome.peak_memory_bytes or 0, peak)
         self.observer.point(number, point)
         if run.checkpoints is not None:
-            self._save(number, self.optimizer.state(row), run.checkpoints)
+            self._save(number, self._state(row), run.checkpoints)
+
+    def _state(self, row: int) -> dict[str, torch.Tensor]:
+        """Everything that decides how the run of a row goes on."""
+        extra = self.adapter.extra_state(row)
+        return {**self.optimizer.state(row), **{f"{_EXTRA}{name}": value for name, value in extra.items()}}
 
     def _save(self, number: int, values: dict[str, torch.Tensor], folder: Path) -> None:
         run, outcome = self.runs[number], self.outcomes[number]
@@ -331,7 +331,7 @@ class Group:
         for row, number in enumerate(self.active):
             run, outcome = self.runs[number], self.outcomes[number]
             if run.checkpoints is not None and not self._left(number):
-                self._save(number, self.optimizer.state(row), run.checkpoints)
+                self._save(number, self._state(row), run.checkpoints)
                 self.observer.note(number, f"stopped after step {outcome.step} of {run.steps}, which is kept")
         for number in self.waiting:
             folder = self.runs[number].checkpoints
@@ -364,6 +364,8 @@ class Group:
             setattr(outcome, name, state.get(name, getattr(outcome, name)))  # older checkpoints know fewer
         outcome.passes, outcome.group = state["passes"], state["group"]
         self.optimizer.load_state(number, tensors, found.step)
+        extra = {name: value for name, value in tensors.items() if name.startswith(_EXTRA)}
+        self.adapter.load_extra_state(number, {name.removeprefix(_EXTRA): value for name, value in extra.items()})
         self.observer.note(number, f"goes on after step {found.step} of {run.steps}")
 
     def _check(self, number: int, state: dict[str, Any], force: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, NotInstalled
 from peftbench.schema import Frozen, MethodSpec
 
 if TYPE_CHECKING:
@@ -47,4 +47,9 @@ def _code_of(spec: MethodSpec) -> Any:
     if spec.build is None:
         raise ConfigError(f"method {spec.name!r} trains nothing; choose another method to train")
     module, _, name = spec.build.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise
+        raise NotInstalled("peft", f"computes {spec.title}", "peft") from error

@@ -21,6 +21,7 @@ from peftbench.engine.adapter import (
     Forward,
     Initial,
     Target,
+    by_module,
     dropped,
     find_norms,
     find_targets,
@@ -34,14 +35,6 @@ from peftbench.methods.specs import (
     LoRASettings,
     NoSettings,
 )
-
-
-def _by_module(targets: Sequence[Target]) -> list[tuple[nn.Module, list[Target]]]:
-    """Targets of one module together: in a fused projection several roles share it."""
-    groups: dict[int, tuple[nn.Module, list[Target]]] = {}
-    for target in targets:
-        groups.setdefault(id(target.module), (target.module, []))[1].append(target)
-    return list(groups.values())
 
 
 def _filled(value: float, *shape: int) -> Initial:
@@ -65,7 +58,7 @@ class LoRA(Adapter):
             self.add(f"{target.key}.B", _filled(0.0, target.out_features, settings.rank))
 
     def forwards(self) -> Iterator[tuple[nn.Module, Forward]]:
-        for module, targets in _by_module(self.targets):
+        for module, targets in by_module(self.targets):
             yield module, self._forward(module, targets)
 
     def _forward(self, module: nn.Module, targets: list[Target]) -> Forward:
@@ -132,9 +125,9 @@ class IA3(Adapter):
             self.add(f"{target.key}.input_scale", _filled(1.0, target.in_features))
 
     def forwards(self) -> Iterator[tuple[nn.Module, Forward]]:
-        for module, targets in _by_module(self.targets):
+        for module, targets in by_module(self.targets):
             yield module, self._scale_outputs(module, targets)
-        for module, targets in _by_module(self.feedforward):
+        for module, targets in by_module(self.feedforward):
             yield module, self._scale_inputs(module, targets[0])
 
     def output_scale(self, targets: list[Target], outputs: int) -> Tensor:
@@ -213,6 +206,9 @@ class LNTuning(Adapter):
             return twin(x).to(x.dtype)  # type: ignore[no-any-return]
 
         return forward
+
+    def merged(self, run: int) -> dict[str, Tensor]:
+        return {name: tensor[run].detach() for name, tensor in self.tensors.items()}
 
     def export(self, run: int) -> AdapterFiles:
         return peft_format.ln_files(self, run)

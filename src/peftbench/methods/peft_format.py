@@ -16,7 +16,10 @@ from peftbench.engine.adapter import AdapterFiles, Target, features
 
 if TYPE_CHECKING:
     from peftbench.methods.native import IA3, LNTuning, LoRA
+    from peftbench.methods.selective import BitFit
     from peftbench.methods.soft_prompts import PrefixTuning, PromptTuning
+    from peftbench.methods.svft import Factors
+    from peftbench.schema import Frozen
 
 _ROOT = "base_model.model"
 
@@ -109,6 +112,71 @@ def load_ln(adapter: LNTuning, files: AdapterFiles) -> None:
         module, part = name.rsplit(".", 1)
         state[name] = files.tensors[f"{_ROOT}.{module}.ln_tuning_layers.{part}"]
     adapter.load_state(0, state)
+
+
+def bias_files(adapter: BitFit, run: int) -> AdapterFiles:
+    """Biases of one run as PEFT's BEFT, which adds them to what the base's own bias gives."""
+    tensors = {}
+    for name, targets in _by_name(adapter.targets).items():
+        moved = torch.zeros(1, features(targets[0].module)[1], dtype=adapter.dtype, device=adapter.device)
+        for target in targets:
+            moved[0, _rows(target, moved)] = adapter.moved(target)[run].detach()
+        tensors[f"{_ROOT}.{name}.beft_bias"] = moved
+    return _files({"peft_type": "BEFT", "target_modules": list(_by_name(adapter.targets))}, tensors)
+
+
+def load_biases(adapter: BitFit, files: AdapterFiles) -> None:
+    """The inverse of `bias_files`, into run 0."""
+    state = {}
+    for target in adapter.targets:
+        moved = files.tensors[f"{_ROOT}.{target.name}.beft_bias"][0].to(adapter.device, adapter.dtype)
+        state[f"{target.key}.bias"] = adapter.base_bias(target) + moved[_rows(target, moved)]
+    adapter.load_state(0, state)
+
+
+def factor_files(adapter: Factors, run: int) -> AdapterFiles:
+    """Two factors of each target, as a LoRA whose ranks differ and whose product is not scaled."""
+    tensors, ranks = {}, {}
+    for name, targets in _by_name(adapter.targets).items():
+        a = torch.cat([adapter.tensors[f"{target.key}.A"][run] for target in targets])
+        b = torch.zeros(features(targets[0].module)[1], len(a), dtype=a.dtype, device=a.device)
+        start = 0
+        for target in targets:
+            own = adapter.tensors[f"{target.key}.B"][run].detach()
+            b[_rows(target, b), start : start + own.shape[1]] = own
+            start += own.shape[1]
+        tensors[f"{_ROOT}.{name}.lora_A.weight"], tensors[f"{_ROOT}.{name}.lora_B.weight"] = a, b
+        ranks[name] = len(a)
+    config = {
+        "peft_type": "LORA",
+        "r": max(ranks.values()),
+        "lora_alpha": max(ranks.values()),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": list(ranks),
+        "rank_pattern": ranks,
+        "alpha_pattern": ranks,
+        "fan_in_fan_out": _is_transposed(adapter.targets),
+    }
+    return _files(config, tensors)
+
+
+def factors_of(files: AdapterFiles, ranks: dict[Target, int]) -> dict[str, tuple[Tensor, Tensor]]:
+    """The inverse of `factor_files`: both factors by the key of the target, of which the ranks are known."""
+    found = {}
+    for name, targets in _by_name(list(ranks)).items():
+        a, b = files.tensors[f"{_ROOT}.{name}.lora_A.weight"], files.tensors[f"{_ROOT}.{name}.lora_B.weight"]
+        start = 0
+        for target in targets:
+            part = slice(start, start + ranks[target])
+            found[target.key] = (a[part], b[_rows(target, b), part])
+            start = part.stop
+    return found
+
+
+def own_files(kind: str, settings: Frozen, tensors: dict[str, Tensor]) -> AdapterFiles:
+    """An adapter of a kind that PEFT does not have; this package reads it back."""
+    return _files({"peft_type": kind, "settings": settings.model_dump(mode="json")}, tensors)
 
 
 def prompt_files(adapter: PromptTuning, run: int) -> AdapterFiles:

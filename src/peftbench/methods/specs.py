@@ -8,12 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from peftbench.methods.settings import Count, Share, Targets
 from peftbench.registry import Registry
 from peftbench.schema import Frozen, MethodSpec
-
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Targets = tuple[str, ...]
 
 _SECTION_4 = "default settings: section 4 of the PEFT-Bench paper"
 
@@ -93,7 +90,57 @@ class PrefixTuningSettings(Frozen):
     """Hidden width of that MLP."""
 
 
+class BitFitSettings(Frozen):
+    """Settings of BitFit."""
+
+    targets: Targets = ("query", "value")
+    """Projections whose biases are trained: roles or endings of module names."""
+
+
+class SVFTSettings(Frozen):
+    """Settings of SVFT."""
+
+    targets: Targets = ("query", "key")
+    """Roles (query, key, value, output, gate, up, down) or endings of module names."""
+    rank: Count | None = None
+    """Largest singular values whose vectors are combined; all where it is not given."""
+    off_diagonals: Annotated[int, Field(ge=0, le=1_000_000)] = 1
+    """Trained diagonals on either side of the main one: 0 scales singular values alone."""
+
+
+class SequentialAdapterSettings(Frozen):
+    """Settings of the adapter after a sub-layer."""
+
+    targets: Targets = ("output", "down")
+    """Projections after which a network stands: both sub-layers of a block, or ("down",) for the second alone."""
+    hidden: Count = 64
+    """Hidden width of the network."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    """What is between its two layers."""
+    scale: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Factor of what it adds."""
+
+
+class ParallelAdapterSettings(Frozen):
+    """Settings of the adapter beside the feed-forward part."""
+
+    hidden: Count = 64
+    """Hidden width of the network."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    """What is between its two layers."""
+    scale: Annotated[float, Field(gt=0, le=1e6)] = 4.0
+    """Factor of what it adds."""
+
+
+class LastLayersSettings(Frozen):
+    """Settings of training the last layers alone."""
+
+    layers: Count = 1
+    """How many of the last blocks are trained, beside the final norm."""
+
+
 _NATIVE, _SOFT_PROMPTS = "peftbench.methods.native", "peftbench.methods.soft_prompts"
+_SELECTIVE, _BOTTLENECK = "peftbench.methods.selective", "peftbench.methods.bottleneck"
 
 _SPECS = (
     MethodSpec(
@@ -216,8 +263,96 @@ _SPECS = (
         identity_at_start=False,
         mergeable=False,
     ),
+    MethodSpec(
+        name="bitfit",
+        version=1,
+        title="BitFit",
+        category="selective",
+        summary="Trains the biases of queries and values, from zero where the base has none.",
+        source="Ben Zaken et al. 2021, arXiv:2106.10199; targets of the reference",
+        settings=BitFitSettings,
+        build=f"{_SELECTIVE}:BitFit",
+        identity_at_start=True,
+        mergeable=True,
+        limits="Stored as PEFT's BEFT, which acts on plain linear layers alone: PEFT cannot load it for GPT-2.",
+    ),
+    MethodSpec(
+        name="svft",
+        version=1,
+        title="SVFT",
+        category="reparametrized",
+        summary="Adds a trained, nearly diagonal matrix between the singular vectors of queries and keys.",
+        source="Lingam et al. 2024, arXiv:2405.19597; targets and pattern of the reference",
+        settings=SVFTSettings,
+        build="peftbench.methods.svft:SVFT",
+        identity_at_start=True,
+        mergeable=True,
+        limits="Begins with a decomposition of every target; stored as LoRA with the singular vectors in it.",
+    ),
+    MethodSpec(
+        name="adapter",
+        version=1,
+        title="Adapter",
+        category="additive, adapter",
+        summary="A small network after the attention and after the feed-forward part of each block.",
+        source="Houlsby et al. 2019, arXiv:1902.00751; of Pfeiffer et al. with targets=[down]",
+        settings=SequentialAdapterSettings,
+        build=f"{_BOTTLENECK}:SequentialAdapter",
+        identity_at_start=True,
+        mergeable=False,
+        limits="PEFT has no such method: the exported file is read by this package alone.",
+    ),
+    MethodSpec(
+        name="parallel_adapter",
+        version=1,
+        title="Parallel Adapter",
+        category="additive, adapter",
+        summary="A small network beside the feed-forward part of each block.",
+        source="He et al. 2021, arXiv:2110.04366",
+        settings=ParallelAdapterSettings,
+        build=f"{_BOTTLENECK}:ParallelAdapter",
+        identity_at_start=True,
+        mergeable=False,
+        limits="PEFT has no such method: the exported file is read by this package alone.",
+    ),
+    MethodSpec(
+        name="full",
+        version=1,
+        title="Full fine-tuning",
+        category="reference",
+        summary="Trains all parameters of the model; what the methods are compared with.",
+        source="no method of its own; weights in float32, computed in the base's precision",
+        settings=NoSettings,
+        build=f"{_SELECTIVE}:FullFineTuning",
+        identity_at_start=True,
+        mergeable=True,
+        fuses=False,
+        limits="Holds a float32 copy of all weights; the exported file is read by this package alone.",
+    ),
+    MethodSpec(
+        name="last_layers",
+        version=1,
+        title="Last layers",
+        category="reference",
+        summary="Trains the last blocks of the model and its final norm.",
+        source="no method of its own",
+        settings=LastLayersSettings,
+        build=f"{_SELECTIVE}:LastLayers",
+        identity_at_start=True,
+        mergeable=True,
+        fuses=False,
+        limits="The exported file is read by this package alone.",
+    ),
 )
 
+
+def _built_in() -> tuple[MethodSpec, ...]:
+    from peftbench.methods.hf_settings import spec_of
+    from peftbench.methods.hf_table import ENTRIES
+
+    return (*_SPECS, *map(spec_of, ENTRIES))
+
+
 methods: Registry[MethodSpec] = Registry(
-    "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _SPECS}
+    "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _built_in()}
 )

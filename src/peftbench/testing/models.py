@@ -1,7 +1,4 @@
-"""Small models and tokenizers made on the spot, for tests and toys: no file, no network, no trained weights.
-
-Also for packages that add methods or datasets and want to test them. Nothing here is good for a real run.
-"""
+"""Small models and tokenizers made on the spot: no file, no network, no trained weights."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

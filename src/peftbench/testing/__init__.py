@@ -1,0 +1,31 @@
+"""For tests, also of packages that add methods: small models, and the contract that every method keeps."""
+
+from peftbench.testing.contract import METHOD_CONTRACT, BrokenPromise, broken_promises
+from peftbench.testing.models import (
+    CHAT_TEMPLATE,
+    FAMILIES,
+    SPECIAL_TOKENS,
+    VOCABULARY,
+    save_tiny_model,
+    tiny_config,
+    tiny_model,
+    tiny_tokenizer,
+)
+from peftbench.testing.trial import TINY_SETTINGS, Trial, tiny_settings
+
+__all__ = [
+    "CHAT_TEMPLATE",
+    "FAMILIES",
+    "METHOD_CONTRACT",
+    "SPECIAL_TOKENS",
+    "TINY_SETTINGS",
+    "VOCABULARY",
+    "BrokenPromise",
+    "Trial",
+    "broken_promises",
+    "save_tiny_model",
+    "tiny_config",
+    "tiny_model",
+    "tiny_settings",
+    "tiny_tokenizer",
+]
