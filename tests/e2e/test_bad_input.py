@@ -38,7 +38,7 @@ def test_configuration_mistakes_end_with_status_2_before_torch_is_loaded(world, 
 def test_names_in_list_and_show(world):
     refused("unknown kind 'dataset'; did you mean 'datasets'?", "list", "dataset")
     refused("unknown dataset 'rtee'; did you mean 'rte'?", "show", "dataset", "rtee")
-    refused("unknown method 'loar'; did you mean 'lora' or 'olora'?", "show", "method", "loar")
+    refused("unknown method 'loar'; did you mean 'lora' or 'lokr'?", "show", "method", "loar")
     refused(
         "unknown protocol 'corect'; did you mean 'corrected'?", "show", "dataset", "rte", "--protocol", "corect"
     )
