@@ -11,10 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from peftbench.cli_check import check_app
 from peftbench.cli_compare import compare, ranks
 from peftbench.cli_cost import calibrate, plan, profile
 from peftbench.cli_grid import grid_app
 from peftbench.cli_import import import_app
+from peftbench.cli_new import new_app
 from peftbench.cli_options import AsJson, DataDir, Device, Force, Settings, Track, TrainFile
 from peftbench.cli_pscp import pscp
 from peftbench.cli_query import results
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 show_app = typer.Typer(no_args_is_help=True, help="Show one dataset, method or printed table in full.")
 app.add_typer(show_app, name="show")
+app.add_typer(new_app, name="new")
+app.add_typer(check_app, name="check")
 app.add_typer(grid_app, name="grid")
 app.add_typer(import_app, name="import")
 app.add_typer(site_app, name="site")
