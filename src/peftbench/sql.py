@@ -1,6 +1,7 @@
 """SQL over a table of results: one SELECT in a database of its own, without files, network and settings."""
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from peftbench.errors import ConfigError, NotInstalled
@@ -59,7 +60,8 @@ def run_sql(table: "pa.Table", text: str) -> "pa.Table":
         finally:
             end = worker.submit(int)  # its turn comes when nothing computes, wherever Ctrl-C came in between
             while not end.done():  # the answer may not have begun to compute yet
-                database.interrupt()
+                with suppress(duckdb.Error):  # for an instant a connection can be too busy to be interrupted
+                    database.interrupt()
                 wait([end], 0.05)
 
 
