@@ -24,6 +24,9 @@ def recommend(
     dataset: Annotated[
         list[str] | None, typer.Option(help="Dataset, may be repeated; without it, those of the records, or six.")
     ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method beside the paper's and the records', may be repeated.")
+    ] = None,
     model_revision: Annotated[str | None, typer.Option(help="Commit of a hub id.")] = None,
     protocol: Annotated[str, typer.Option(help="corrected or published.")] = "corrected",
     settings: Settings = None,
@@ -46,6 +49,7 @@ def recommend(
                 hours=hours,
                 records=records,
                 datasets=dataset or (),
+                more_methods=method or (),
                 settings=settings or (),
                 protocol=protocol,
                 data_dir=data_dir,

@@ -32,6 +32,7 @@ def recommend(
     hours: float | None = None,
     records: Path | None = None,
     datasets: Sequence[str] = (),
+    more_methods: Sequence[str] = (),
     settings: Sequence[str] = (),
     protocol: str = "corrected",
     data_dir: Path | None = None,
@@ -39,7 +40,7 @@ def recommend(
     replicates: int = REPLICATES,
     observer: Observer | None = None,
 ) -> Recommendation:
-    """Costs, scores and the answer for every method but the variants that repeat a defect of the reference.
+    """Costs, scores and the answer for the methods of the paper, those of the records and `more_methods`.
 
     `model` is a folder, a hub id or a name of shipped dimensions, `device` a name of the table or None for the
     device at hand, `hours` the most that one run on each dataset may take together. Without `datasets` they are
@@ -63,7 +64,9 @@ def recommend(
         )
     unread: list[str] = []
     results = stored_results(records, unread) if records is not None else []
-    work = workload(Asked(model, revision, rules, tuple(datasets), tuple(settings), data_dir), results)
+    work = workload(
+        Asked(model, revision, rules, tuple(datasets), tuple(settings), data_dir, tuple(more_methods)), results
+    )
     # What is wrong with the records is said before the costs, which take longer.
     groups = _groups(work, rules)
     observer = observer or Observer()

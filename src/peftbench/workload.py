@@ -14,7 +14,7 @@ from peftbench.config import Source, apply_settings, checked, read_yaml
 from peftbench.efficiency.models import shipped_model
 from peftbench.errors import ConfigError
 from peftbench.grid import Cell, Grid, expand, shipped_grids
-from peftbench.methods.specs import methods
+from peftbench.methods.specs import PAPER, methods
 from peftbench.records import ModelFacts, RunResult
 from peftbench.schema import Protocol
 from peftbench.selection import of_one
@@ -47,6 +47,8 @@ class Asked:
     settings: tuple[str, ...]
     """`key=value` of a run."""
     data_dir: Path | None
+    methods: tuple[str, ...] = ()
+    """Named beside those of the paper and of the records."""
 
 
 @dataclass
@@ -66,10 +68,12 @@ class Workload:
 def workload(asked: Asked, results: Sequence[RunResult]) -> Workload:
     """The work asked for, and those of `results` that are of it.
 
-    Methods are all but the variants that repeat a defect of the reference, with the settings of their records.
-    Raises `ConfigError` for settings that a run does not have, `DataError` for records that cannot be set side by
-    side.
+    Methods are the paper's, those of the records, with their settings there, and those that were asked for; never
+    variants that repeat a defect of the reference. Raises `UnknownName`, `ConfigError` for settings that a run
+    does not have, `DataError` for records that cannot be set side by side.
     """
+    for name in asked.methods:
+        methods.get(name)
     found = Workload()
     found.records = _records(asked, results, found.notes)
     found.cells = _cells(asked, found.records, found.notes)
@@ -112,6 +116,12 @@ def _names() -> list[str]:
     return [name for name in methods.names() if not name.endswith("_published") and name != "p_tuning_mlp"]
 
 
+def _wanted(asked: Asked, records: Sequence[RunResult]) -> list[str]:
+    """Methods to predict, in the order of their definition."""
+    named = {"base", *PAPER, *asked.methods, *(each.config.method.name for each in records)}
+    return [name for name in methods.names() if name in named]
+
+
 # ---------------------------------------------------------------------------------------------------- which runs
 
 
@@ -142,7 +152,7 @@ def _cells(asked: Asked, records: Sequence[RunResult], notes: list[str]) -> list
             **own,
             "name": "recommend",
             "models": [_planned(asked, records)],
-            "methods": _choices(records),
+            "methods": _choices(_wanted(asked, records), records),
             "protocols": [asked.protocol],
             "run": run.values,
         },
@@ -168,10 +178,10 @@ def _planned(asked: Asked, records: Sequence[RunResult]) -> dict[str, str | None
     return {"model": model, "model_revision": revision}
 
 
-def _choices(records: Sequence[RunResult]) -> list[dict[str, Any]]:
-    """Every method, once for each of the settings that it has in the records."""
+def _choices(names: Sequence[str], records: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Methods, each once for each of the settings that it has in the records."""
     found = []
-    for name in _names():
+    for name in names:
         chosen = {
             str(each.config.method): each.config.method for each in records if each.config.method.name == name
         }

@@ -78,6 +78,12 @@ def test_without_records_it_says_so_and_what_each_costs():
     assert 1.5 < one["lora"]["seconds"]["low"] / two["lora"]["seconds"]["low"] < 2
 
 
+def test_another_method_is_costed_when_it_is_named():
+    found = asked(*TINY, "--dataset", "sst2@mini", "--method", "dora", "--method", "full")
+    assert list(by_name(found)) == [*METHODS, "full", "dora"]
+    refused("unknown method 'dorra'; did you mean 'dora'", "recommend", *TINY, "--method", "dorra")
+
+
 def test_without_a_dataset_it_is_the_grid_that_is_shipped():
     work = workload(Asked("peftbench-tiny", None, "corrected", (), ("training.epochs=1",), None), [])
     assert work.datasets == ("rte", "copa", "record", "stsb", "svamp", "conala")

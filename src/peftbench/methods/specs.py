@@ -142,6 +142,9 @@ class LastLayersSettings(Frozen):
 _NATIVE, _SOFT_PROMPTS = "peftbench.methods.native", "peftbench.methods.soft_prompts"
 _SELECTIVE, _BOTTLENECK = "peftbench.methods.selective", "peftbench.methods.bottleneck"
 
+PAPER = ("ia3", "prompt_tuning", "p_tuning", "prefix_tuning", "lora", "ln_tuning")
+"""The methods that the paper compares."""
+
 _SPECS = (
     MethodSpec(
         name="base",
