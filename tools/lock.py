@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("train", "figures", "query", "tensorboard", "slurm", "ray", "site", "dev")
+EXTRAS = ("train", "figures", "query", "tensorboard", "slurm", "ray", "site", "docs", "dev")
 WITH_TORCH = re.compile(r"^(torch|triton|nvidia-|cuda-)")
 
 

@@ -23,6 +23,7 @@ from peftbench.methods.hf_refused import REFUSED
 from peftbench.methods.specs import methods
 from peftbench.schema import MethodChoice, MethodSpec
 from peftbench.testing import Trial, broken_promises, tiny_settings
+from peftbench.testing.quantized import broken_on_quantized
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LLAMA_3_8B = LlamaConfig(
@@ -45,7 +46,8 @@ Trainable, stored and merged parameters are those of a tiny Llama of two layers,
 it; those on Llama-3-8B are of the default settings, `?` where they depend on the weights. *Works*: some parameters
 are trained, in float32 under a bfloat16 base; gradients reach each tensor; the loss falls; the base stays as it
 was; a run gives a score. *Resumes exactly*: bit for bit, on a CPU. *Files*: who reads the exported adapter, with
-the same logits. *Same in any batch*: alone, in a stream and padded. No quantized base has been tried.
+the same logits. *Same in any batch*: alone, in a stream and padded. *Quantized base*: nf4 and int8,
+tried with all of this but merging.
 
 Methods that PEFT computes, `full` and `last_layers` have one run in a pass and need whole weights
 (`engine.processes=1`). They act on whole projections, not on parts of fused ones. What they draw at the start
@@ -103,9 +105,17 @@ def row_of(spec: MethodSpec, llama: Any) -> dict[str, Any]:
         "resumes exactly": claim(True, "resumes_exactly", broken),
         "files": files_of(files.config["peft_type"], broken),
         "same in any batch": claim(True, "answers_alike_in_any_batch", broken),
-        "quantized base": "not tried",
+        "quantized base": on_quantized(spec),
         "limits": " ".join([spec.limits, *others]).strip(),
     }
+
+
+def on_quantized(spec: MethodSpec) -> str:
+    """Whether it can stand on a base that is kept in 4 or 8 bits, tried where it says so."""
+    if not spec.quantized_base:
+        return "no"
+    broken = broken_on_quantized(spec)
+    return "broken: " + "; ".join(f"{where}: {said}" for where, said in broken.items()) if broken else "nf4, int8"
 
 
 def claim(made: bool, check: str, broken: dict[str, str]) -> str:

@@ -173,7 +173,7 @@ class Costs:
         assert self.room is not None
         where = f"{self.device.title} has {self.room / 1e9:.1f} GB beside what it needs itself"
         prediction = self.at(tokens)[0]
-        weights = prediction.base_params * _BYTES[prediction.dtype]
+        weights = prediction.base_bytes
         if weights > self.room:
             help_ = "take a smaller model or a larger device"
             return f"the weights alone take {weights / 1e9:.1f} GB, and {where}; {help_}"
@@ -195,7 +195,7 @@ class Costs:
         below, above = (self._predicted(length, batch, again=again)[0] for length in (low, high))
         near, far = below.peak_train_memory_bytes, above.peak_train_memory_bytes
         if near is None or far is None:  # the base model, which is only loaded
-            return below.base_params * _BYTES[below.dtype]
+            return below.base_bytes
         return round(near + (far - near) * share)
 
     def _predicted(self, tokens: int, batch: int, *, again: bool = False) -> tuple[Prediction, StepCost | None]:
@@ -222,13 +222,11 @@ class Costs:
             batch=batch,
             tokens=tokens,
             dtype=dtype if dtype != "auto" else ("float32" if cpu else "bfloat16"),
+            quantization=self.config.quantization,
             engine=self.engine,
             gradient_checkpointing=again,
             kernels="cpu" if cpu else "fused",
         )
-
-
-_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def _between(tokens: float) -> tuple[int, int, float]:

@@ -113,7 +113,7 @@ def costs_of(records: Mapping[str, Sequence[TrainRecord]], device: Device | None
     if device is None:
         measured, basis = measured_memory(records)
     else:
-        precision = next(iter(records.values()))[0].model.dtype
+        precision = next(iter(records.values()))[0].model.precision
         measured, basis = {}, f"memory predicted for {device.name} in {precision}, {TOKENS} tokens a sample"
     found = {}
     for name, runs in records.items():
@@ -165,6 +165,7 @@ def predicted_costs(runs: Sequence[TrainRecord], named: Device | None) -> tuple[
         batch=config.training.batch_size,
         tokens=TOKENS,
         dtype=facts.dtype,
+        quantization=facts.quantization,
         engine="packed" if facts.padded_because is None else "padded",
         gradient_checkpointing=config.engine.gradient_checkpointing,
         kernels="cpu" if named is not None and named.kind == "cpu" else "fused",

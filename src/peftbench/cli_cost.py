@@ -23,6 +23,9 @@ def profile(
     answer_tokens: Annotated[int, typer.Option(help="How many of them are learned.")] = 8,
     shared_tokens: Annotated[int, typer.Option(help="Tokens that all prompts begin with.")] = 0,
     dtype: Annotated[str, typer.Option(help="Precision of the frozen base.")] = "auto",
+    quantization: Annotated[
+        str | None, typer.Option(help="Keep the base's projections as nf4 or int8 (bitsandbytes).")
+    ] = None,
     engine: Annotated[str, typer.Option(help="packed or padded.")] = "packed",
     gradient_checkpointing: Annotated[bool, typer.Option(help="Compute activations again.")] = False,
     device: Annotated[str | None, typer.Option(help="Predict for this device, such as a100-40.")] = None,
@@ -53,6 +56,7 @@ def profile(
             answer_tokens=answer_tokens,
             shared_tokens=shared_tokens,
             dtype=dtype,
+            quantization=quantization,
             engine=engine,
             gradient_checkpointing=gradient_checkpointing,
         )

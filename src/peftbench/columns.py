@@ -37,6 +37,8 @@ class ResultRow(Frozen):
     """Hub id and revision, or a hash over the files of the folder."""
     dtype: str
     """Precision of the frozen base model."""
+    quantization: str | None
+    """How its projections are kept, nf4 or int8; none where in `dtype`."""
     dataset: str
     """Name of the dataset."""
     protocol: str
@@ -212,6 +214,7 @@ def row_of(result: RunResult, folder: str) -> ResultRow:
         "model_family": last.model.family,
         "model_fingerprint": last.model.fingerprint,
         "dtype": last.model.dtype,
+        "quantization": last.model.quantization,
         "dataset": config.dataset,
         "protocol": config.protocol,
         "method": config.method.name,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from peftbench.config import checked_settings
 from peftbench.console import bytes_text, flops_text, seconds_text
@@ -10,7 +10,7 @@ from peftbench.efficiency.cost import Engine, Measured, Prediction
 from peftbench.efficiency.devices import Device, StepCost, device_called, find_device, roofline
 from peftbench.errors import ConfigError, UnknownName
 from peftbench.methods.specs import methods
-from peftbench.schema import MethodChoice
+from peftbench.schema import MethodChoice, Quantization
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def profile(
     answer_tokens: int,
     shared_tokens: int,
     dtype: str,
+    quantization: str | None,
     engine: str,
     gradient_checkpointing: bool,
 ) -> Profile:
@@ -120,6 +121,8 @@ def profile(
         name=method, settings=checked_settings(spec, settings).model_dump(mode="json", exclude_defaults=True)
     )
     named = find_device(device) if device is not None else None
+    if quantization is not None and quantization not in get_args(Quantization):
+        raise UnknownName("quantization", quantization, get_args(Quantization))
     if engine not in get_args(Engine):
         raise UnknownName("engine", engine, get_args(Engine))
     from peftbench.efficiency.models import config_of, shipped_model
@@ -135,6 +138,7 @@ def profile(
         "tokens": tokens,
         "answer_tokens": answer_tokens,
         "shared_tokens": shared_tokens,
+        "quantization": cast(Quantization | None, quantization),
         "engine": engine,
         "gradient_checkpointing": gradient_checkpointing,
     }

@@ -135,8 +135,8 @@ def _alike(config: RunConfig) -> tuple[Any, ...]:
     """Equal where predictions at one length are the same."""
     engine, training = config.engine, config.training
     return (
-        *(config.model, config.model_revision, str(config.method), config.dtype, training.batch_size),
-        *(engine.micro_batch_size, engine.gradient_checkpointing),
+        *(config.model, config.model_revision, str(config.method), config.dtype, config.quantization),
+        *(training.batch_size, engine.micro_batch_size, engine.gradient_checkpointing),
     )
 
 

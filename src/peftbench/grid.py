@@ -149,7 +149,8 @@ class Cell:
     def group(self) -> tuple[object, ...]:
         """What cells have in common that one process should do one after another: a base model and its rows."""
         config = self.config
-        return config.model, config.model_revision, config.dtype, config.dataset, config.protocol, config.data
+        base = (config.model, config.model_revision, config.dtype, config.quantization)
+        return *base, config.dataset, config.protocol, config.data
 
 
 def load_grid(file: Path, settings: Sequence[str] = (), **overrides: Any) -> tuple[Grid, list[Cell]]:

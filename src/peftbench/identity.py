@@ -35,6 +35,8 @@ def train_id(
         "protocol": config.protocol,
         "method": [method.name, method.version],
     }
+    if config.quantization is not None:
+        common["quantization"] = config.quantization
     if method.build is None:
         return content_id({**common, "max_tokens": training.get("max_tokens")})
     if config.engine.shared_prefix == "always" and _has_dropout(config.method.settings_for(method)):
@@ -78,6 +80,8 @@ def cell_id(config: RunConfig, *, dataset: DatasetSpec, method: MethodSpec) -> s
         "allow_partial": config.data.allow_partial,
         "evaluation": {name: value for name, value in evaluation.items() if value is not None},
     }
+    if config.quantization is not None:
+        asked["quantization"] = config.quantization
     if config.evaluation.test_rows is not None or method.build:
         asked["split_seed"] = config.data.split_seed
     training = config.training.model_dump(mode="json", exclude_defaults=True)

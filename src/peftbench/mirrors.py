@@ -21,7 +21,16 @@ from peftbench.redaction import redacted
 from peftbench.tracker_process import Mirror
 
 CONFIG_FIELDS = (
-    *("method.name", "dataset", "seed", "protocol", "dtype", "data.train_rows", "evaluation.test_rows"),
+    *(
+        "method.name",
+        "dataset",
+        "seed",
+        "protocol",
+        "dtype",
+        "quantization",
+        "data.train_rows",
+        "evaluation.test_rows",
+    ),
     *("training.epochs", "training.batch_size", "training.learning_rate", "training.warmup_ratio"),
     *("training.weight_decay", "training.max_grad_norm", "training.validations", "training.max_tokens"),
 )

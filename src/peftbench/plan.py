@@ -12,7 +12,7 @@ from peftbench.engine.loading import Where, check_name, choose_device, fingerpri
 from peftbench.engine.processes import check_processes
 from peftbench.errors import DataError
 from peftbench.identity import train_id
-from peftbench.methods.specs import methods
+from peftbench.methods.specs import check_base, methods
 from peftbench.observer import Observer
 from peftbench.records import RunConfig
 from peftbench.schema import Frozen, MethodSpec
@@ -60,6 +60,7 @@ def make_plan(
     config = config.model_copy(update={"dtype": where.dtype, "engine": engine})
     check_name(config.model, config.model_revision)  # before rows are read, which takes longer
     method = methods.get(config.method.name)
+    check_base(method, config.quantization)
     wanted: list[Literal["train", "validation", "test"]] = ["train", "validation"] if method.build else []
     if test:
         wanted.append("test")
@@ -99,7 +100,7 @@ def _directory(config: RunConfig) -> Path | None:
 
 
 def _where(config: RunConfig) -> Where:
-    return choose_device(config.device, config.dtype)
+    return choose_device(config.device, config.dtype, config.quantization)
 
 
 def load_base_of(config: RunConfig, observer: Observer) -> Base:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from peftbench.errors import suggestion
-from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol
+from peftbench.schema import DataFacts, Frozen, MethodChoice, Protocol, Quantization
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -151,6 +151,8 @@ class RunConfig(Frozen):
     device: Device = "auto"
     dtype: Dtype = "auto"
     """Precision of the frozen base; adapters are trained in float32."""
+    quantization: Quantization | None = None
+    """How the base's projections are kept, by bitsandbytes; `dtype` is what they are computed in."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads; None leaves them to torch. A run goes on only with the number it began with."""
     output: Name = "runs"
@@ -215,12 +217,19 @@ class ModelFacts(Frozen):
     """Hub id and revision, or a hash over the files of a folder."""
     family: str
     dtype: str
+    quantization: Quantization | None = None
+    """How the projections are kept; None where in `dtype`."""
     parameters: int
     context_tokens: int | None
     padded_because: str | None = None
     """Why samples were padded and not packed; None where they were packed."""
     chat_template: bool
     """Whether the tokenizer has one; a plain template is used otherwise."""
+
+    @property
+    def precision(self) -> str:
+        """What the base is computed in, and what it is kept in where that differs, for people."""
+        return self.dtype if self.quantization is None else f"{self.quantization} in {self.dtype}"
 
 
 class EfficiencyProfile(Frozen):

@@ -233,6 +233,10 @@ class DataFacts(Frozen):
 # -------------------------------------------------------------------------------------------------- methods
 
 
+Quantization = Literal["nf4", "int8"]
+"""How a frozen base's projections may be kept, by bitsandbytes."""
+
+
 class MethodSpec(Frozen):
     """A fine-tuning method: its name, its settings and where the code lies that builds it."""
 
@@ -256,6 +260,8 @@ class MethodSpec(Frozen):
     """Whether the trained adapter can be folded into the weights of the base model."""
     fuses: bool = True
     """Whether several of its runs can be trained in one pass over the base."""
+    quantized_base: bool = True
+    """Whether it can stand on a base whose weights are kept in 4 or 8 bits."""
     limits: str = ""
     """What has to be known to use it, in a sentence or two."""
 

@@ -83,7 +83,7 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> list[tuple[An
 def _base_and_rows(plan: Plan) -> str:
     """Equal for runs over one base model and the same rows, computed in the same way."""
     config = plan.config
-    where = (config.model, config.model_revision, config.device, config.dtype, config.threads)
+    where = (config.model, config.model_revision, config.device, config.dtype, config.quantization, config.threads)
     rows = [split.sha256 for name, split in plan.data.facts.splits.items() if name != "test"]
     return repr((where, config.dataset, rows, config.engine, config.training.max_tokens))
 

@@ -298,9 +298,12 @@ def test_a_query_without_end_hears_ctrl_c(runs):
     )
     process = subprocess.Popen([sys.executable, "-c", told, "results", runs, "--sql", query],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    assert process.stdout.readline() == "begun\n"
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()  # else a failure leaves it computing for ever
     assert (process.returncode, out) == (130, "")
     assert err.startswith("peftbench: stopped")
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from peftbench.schema import Frozen, MethodChoice
+from peftbench.schema import Frozen, MethodChoice, Quantization
 
 Engine = Literal["packed", "padded"]
 """Samples in one stream with logits at answer positions, or side by side in the stock model with all logits."""
@@ -88,11 +88,14 @@ class Prediction(Frozen):
     answer_tokens: int
     shared_tokens: int
     dtype: str
+    quantization: Quantization | None = None
     engine: Engine
     kernels: Kernels
     gradient_checkpointing: bool
 
     base_params: int
+    base_bytes: int
+    """Size of the base as it is kept."""
     trainable_params: int
     """Parameters that training changes; encoders of soft prompts and prefixes are among them."""
     adapter_params: int

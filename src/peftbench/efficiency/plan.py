@@ -19,11 +19,12 @@ from peftbench.efficiency.trace import Trace
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.loading import DTYPES, explained, weightless
 from peftbench.engine.probe import strange_layers
+from peftbench.engine.quantized import parameter_count, quantize
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.methods import build_adapter
-from peftbench.methods.specs import methods
+from peftbench.methods.specs import check_base, methods
 from peftbench.records import EvaluationConfig
-from peftbench.schema import MethodChoice, MethodSpec
+from peftbench.schema import MethodChoice, MethodSpec, Quantization
 
 INPUT_TOKENS = 512
 """Length of the input whose FLOPs are stated, as in the paper."""
@@ -40,6 +41,7 @@ def predict(
     tokens: int,
     dtype: str,
     engine: Engine,
+    quantization: Quantization | None = None,
     gradient_checkpointing: bool = False,
     answer_tokens: int = ANSWER_TOKENS,
     shared_tokens: int = 0,
@@ -49,23 +51,25 @@ def predict(
 
     `model` is a folder, a `config.json`, a hub id with its commit as `revision`, or a name of `models`. Of each
     sample the last `answer_tokens` are learned and the first `shared_tokens` stand in all samples; virtual tokens
-    come on top. `dtype` is the precision of the frozen base. Raises `ConfigError` for what cannot be: a model
+    come on top. `dtype` is the precision of the frozen base, `quantization` how its
+    projections are kept. Raises `ConfigError` for what cannot be: a model
     that transformers does not know, a method that needs values, a packed engine for a model that has none.
     """
     load = Load(batch, tokens, min(answer_tokens, tokens - 1), shared_tokens, gradient_checkpointing)
     check(load, dtype)
     spec = methods.get(method.name)
     settings = method.settings_for(spec)
-    module, estimated = _module(model, revision, dtype, "padded")
-    base_params = sum(parameter.numel() for parameter in module.parameters())
-    base_work = _base_forward(model, revision, dtype)
+    check_base(spec, quantization)
+    module, estimated = _module(model, revision, dtype, "padded", quantization)
+    base_params = parameter_count(module)
+    base_work = _base_forward(model, revision, dtype, quantization)
     known = f"{base_params:,} parameters and {base_work.matmul_flops / 1e12:.3f} TFLOPs for {INPUT_TOKENS} tokens"
     with _without_data(spec, model, known), weightless_kernels(kernels):
         adapter = _built(spec, module, settings)
         deployed = adapter.deployed(0) if adapter else None
         stored = list(adapter.export(0).tensors.values()) if adapter else []
         forward = _forward(module, deployed) if deployed else base_work
-        running, _ = _module(model, revision, dtype, engine)
+        running, _ = _module(model, revision, dtype, engine, quantization)
         if engine == "packed" and (strange := strange_layers(running)):
             raise ConfigError(
                 f"model {model!r} cannot be packed (it has {', '.join(strange)} layers); take the padded engine"
@@ -88,10 +92,12 @@ def predict(
         answer_tokens=load.answer_tokens,
         shared_tokens=shared_tokens,
         dtype=dtype,
+        quantization=quantization,
         engine=engine,
         kernels=kernels,
         gradient_checkpointing=gradient_checkpointing,
         base_params=base_params,
+        base_bytes=sum(each.nbytes for each in (*module.parameters(), *module.buffers())),
         trainable_params=adapter.trainable_params if adapter else 0,
         adapter_params=sum(tensor.numel() for tensor in stored),
         inference_params=inference,
@@ -116,10 +122,14 @@ def predict(
 
 
 @lru_cache(maxsize=4)
-def _module(model: str, revision: str | None, dtype: str, engine: Engine) -> tuple[PreTrainedModel, bool]:
+def _module(
+    model: str, revision: str | None, dtype: str, engine: Engine, quantization: Quantization | None
+) -> tuple[PreTrainedModel, bool]:
     """A model without weights, for one engine: the packed one puts an attention of its own into it."""
     config, estimated = config_of(model, revision)
     module = weightless(config, model).to(DTYPES[dtype]).eval()
+    if quantization is not None:
+        quantize(module, quantization, torch.device("meta"))
     if engine == "padded":
         stock_attention(module)
     return module, estimated
@@ -147,8 +157,8 @@ def _built(spec: MethodSpec, module: PreTrainedModel, settings: Any) -> Adapter 
 
 
 @lru_cache(maxsize=16)
-def _base_forward(model: str, revision: str | None, dtype: str) -> Work:
-    module, _ = _module(model, revision, dtype, "padded")
+def _base_forward(model: str, revision: str | None, dtype: str, quantization: Quantization | None) -> Work:
+    module, _ = _module(model, revision, dtype, "padded", quantization)
     with explained(model):
         return _forward(module, None)
 

@@ -26,9 +26,9 @@ from peftbench.engine.model import LanguageModel
 from peftbench.engine.runs import Outcome
 from peftbench.errors import ConfigError
 from peftbench.methods import build_adapter
-from peftbench.methods.specs import methods
+from peftbench.methods.specs import check_base, methods
 from peftbench.records import EfficiencyProfile
-from peftbench.schema import MethodChoice
+from peftbench.schema import MethodChoice, Quantization
 
 LATENCY_TOKENS = 4
 """Further tokens whose time is taken."""
@@ -175,6 +175,7 @@ def measure(
     batch: int,
     tokens: int,
     dtype: str = "auto",
+    quantization: Quantization | None = None,
     engine: Engine = "packed",
     gradient_checkpointing: bool = False,
     answer_tokens: int = ANSWER_TOKENS,
@@ -186,7 +187,9 @@ def measure(
     `model` needs its weights: a folder, or a hub id with its commit. Token ids are made up. Raises `ConfigError`
     for a model that cannot run on this engine.
     """
-    where = choose_device(device, dtype)
+    spec = methods.get(method.name)
+    check_base(spec, quantization)
+    where = choose_device(device, dtype, quantization)
     load = Load(batch, tokens, min(answer_tokens, tokens - 1), shared_tokens, gradient_checkpointing)
     check(load, where.dtype)
     loaded = load_model(model, revision, where)
@@ -195,7 +198,6 @@ def measure(
     module = loaded.module
     if engine == "padded":
         stock_attention(module)
-    spec = methods.get(method.name)
     found: dict[str, Any] = {}
     deployed = None
     if spec.build is not None:

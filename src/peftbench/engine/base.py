@@ -12,6 +12,7 @@ from peftbench.engine.encodings import encode_once
 from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, located, model_label
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.processes import let_go
+from peftbench.engine.quantized import check_quantization, parameter_count
 from peftbench.engine.sharded import load_sharded
 from peftbench.engine.tokens import ChatFormat, Encoded, chat_format, encode
 from peftbench.errors import ConfigError, PeftBenchError
@@ -104,6 +105,7 @@ def _chat(path: str) -> ChatFormat | None:
 def _load(path: str, revision: str | None, where: Where, identity: str, processes: int) -> Base:
     tokenizer = load_tokenizer(path, revision)
     chat_format(tokenizer)  # before the weights: what is wrong with it should not cost a load
+    check_quantization(where.quantization, where.device, processes)
     if processes > 1:
         model = load_sharded(path, revision, where, processes)
     else:
@@ -122,7 +124,8 @@ def _load(path: str, revision: str | None, where: Where, identity: str, processe
         fingerprint=identity,
         family=model.config.model_type,
         dtype=where.dtype,
-        parameters=sum(parameter.numel() for parameter in model.module.parameters()),
+        quantization=where.quantization,
+        parameters=parameter_count(model.module),
         context_tokens=model.context,
         padded_because=model.because,
         chat_template=chat.has_template,

@@ -28,7 +28,9 @@ from transformers import logging as transformers_logging
 
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.probe import in_the_engine
+from peftbench.engine.quantized import check_quantization, quantize
 from peftbench.errors import ConfigError, DataError, PeftBenchError
+from peftbench.schema import Quantization
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Any of these makes a tokenizer of a model's folder."""
@@ -56,10 +58,14 @@ class Where:
 
     device: str
     dtype: str
+    quantization: Quantization | None = None
 
 
-def choose_device(device: str = "auto", dtype: str = "auto") -> Where:
-    """CUDA in bfloat16 where there is a CUDA device, else the CPU in float32, unless set otherwise."""
+def choose_device(device: str = "auto", dtype: str = "auto", quantization: Quantization | None = None) -> Where:
+    """CUDA in bfloat16 where there is a CUDA device, else the CPU in float32, unless set otherwise.
+
+    Raises `ConfigError` for a device that is not here, or one on which the base cannot be quantized.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device.startswith("cuda"):
@@ -72,7 +78,8 @@ def choose_device(device: str = "auto", dtype: str = "auto") -> Where:
         raise ConfigError("device 'mps' was asked for but torch sees none here; use device: cpu")
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    return Where(device, dtype)
+    check_quantization(quantization, device)
+    return Where(device, dtype, quantization)
 
 
 def name_of_device(device: str) -> str:
@@ -97,6 +104,12 @@ def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
     path = located(path)
     with explained(path):
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+        if stored := getattr(config, "quantization_config", None):
+            kind = stored.get("quant_method") if isinstance(stored, dict) else None
+            raise ConfigError(
+                f"model {path!r} is stored quantized ({str(kind)[:40]}), which no record would say; give the "
+                "model that it was made from, with quantization: nf4 or int8 if it is to be quantized"
+            )
         for each in (config, config.get_text_config()):
             each._attn_implementation = "eager"  # never what the files name: it could be code from elsewhere
         module, found = AutoModelForCausalLM.from_pretrained(
@@ -115,6 +128,8 @@ def load_model(path: str, revision: str | None, where: Where) -> LanguageModel:
                 f"model {path!r} is incomplete: its files hold no weights of the right shape for {without[0]}"
                 f"{f' and {len(without) - 1} others' if len(without) > 1 else ''}; get the whole model"
             )
+        if where.quantization is not None:
+            quantize(module, where.quantization, torch.device(where.device))
         return in_the_engine(module.to(where.device).eval())
 
 

@@ -76,11 +76,11 @@ REFUSED = (
     ),
     Refused(
         "loftq", "LORA",
-        "it makes up for the error of a quantized base, of which there is none yet",
+        "it puts a 4-bit approximation of its own in the place of the weights, which its files would have to hold",
     ),
     Refused(
         "qalora", "LORA",
-        "it groups the inputs for a quantized base, of which there is none yet",
+        "PEFT computes it on GPTQ bases alone, which are not read here",
     ),
     Refused(
         "corda", "LORA",

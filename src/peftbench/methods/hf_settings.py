@@ -46,6 +46,8 @@ class HFEntry:
     mergeable: bool = True
     changes_base: bool = False
     """Whether PEFT puts other weights into the base model, which then needs copies of them."""
+    quantized_base: bool = True
+    """Whether it can stand on quantized projections; never where it changes the base."""
     draws: bool = False
     """Whether its layers draw numbers in training."""
     limits: str = ""
@@ -122,6 +124,7 @@ def spec_of(entry: HFEntry) -> MethodSpec:
         build=f"peftbench.methods.{entry.code}",
         identity_at_start=entry.identity_at_start,
         mergeable=entry.mergeable,
+        quantized_base=entry.quantized_base and not entry.changes_base,
         fuses=False,
         limits=entry.limits,
     )

@@ -80,7 +80,7 @@ _REPARAMETRIZED = (
             meaning="Form of what changes the weight."),
             "config_C": choice("lora", "vector", "none", meaning="Form of the prompt."),
             "config_D_E": choice("constant", "vector", "none", meaning="Form of what changes the bias."),
-        }, tiny={"r": 4},
+        }, tiny={"r": 4}, quantized_base=False,
     ),
     HFEntry(
         "peanut", "PEANUT", "PEANuT", "reparametrized",

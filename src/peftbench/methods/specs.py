@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from peftbench.errors import ConfigError
 from peftbench.methods.settings import Count, Share, Targets
 from peftbench.registry import Registry
-from peftbench.schema import Frozen, MethodSpec
+from peftbench.schema import Frozen, MethodSpec, Quantization
 
 _SECTION_4 = "default settings: section 4 of the PEFT-Bench paper"
 
@@ -329,6 +330,7 @@ _SPECS = (
         build=f"{_SELECTIVE}:FullFineTuning",
         identity_at_start=True,
         mergeable=True,
+        quantized_base=False,
         fuses=False,
         limits="Holds a float32 copy of all weights; the exported file is read by this package alone.",
     ),
@@ -343,6 +345,7 @@ _SPECS = (
         build=f"{_SELECTIVE}:LastLayers",
         identity_at_start=True,
         mergeable=True,
+        quantized_base=False,
         fuses=False,
         limits="The exported file is read by this package alone.",
     ),
@@ -359,3 +362,12 @@ def _built_in() -> tuple[MethodSpec, ...]:
 methods: Registry[MethodSpec] = Registry(
     "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _built_in()}
 )
+
+
+def check_base(spec: MethodSpec, quantization: Quantization | None) -> None:
+    """Raise `ConfigError` for a quantized base under a method that needs the weights themselves."""
+    if quantization is not None and not spec.quantized_base:
+        raise ConfigError(
+            f"method {spec.name!r} needs the weights themselves, which quantization: {quantization} does not "
+            "keep; leave quantization out, or take a method of which `peftbench show method` has quantized_base"
+        )

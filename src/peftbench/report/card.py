@@ -227,7 +227,7 @@ def _settings(train: TrainRecord) -> list[str]:
         "batch size": training.batch_size,
         "weight decay": f"{training.weight_decay:g}",
         "steps": f"{train.steps:,}; the weights are of step {train.best_step or 0:,}, the lowest validation loss",
-        "precision": f"base {train.model.dtype}, adapter {train.trainable_dtype}",
+        "precision": f"base {train.model.precision}, adapter {train.trainable_dtype}",
         "training rows": f"{train.data.splits['train'].rows:,}" if "train" in train.data.splits else "not known",
     }
     lines = [f"| {for_markdown(key)} | {for_markdown(str(value))} |" for key, value in pairs.items()]

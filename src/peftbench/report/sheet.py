@@ -218,7 +218,7 @@ def _provenance(
     limits = sorted({run.train.data.train_rows_limit for run in kept if run.train} - {None}, key=str)
     found = [
         ("Records", f"{len(evaluations)} evaluations, set {digest} (SHA-256 of their ids, first 16 digits)"),
-        ("Model", f"{model.name}, {model.dtype}, fingerprint {model.fingerprint}"),
+        ("Model", f"{model.name}, {model.precision}, fingerprint {model.fingerprint}"),
         ("Protocol", f"{kept[0].config.protocol}, for data, prompts and decoding"),
         ("Seeds", ", ".join(map(str, seeds)) or "none"),
         ("peftbench", ", ".join(versions)),

@@ -88,7 +88,7 @@ def _split(entries: Sequence[Entry]) -> list[tuple[str, str, tuple[Entry, ...]]]
     for entry in entries:
         config, model = entry.result.config, model_of(entry.result)
         limits = (config.evaluation.test_rows, config.data.split_seed)
-        same = (model.name, model.fingerprint, model.dtype, config.protocol, *limits)
+        same = (model.name, model.fingerprint, model.precision, config.protocol, *limits)
         alike.setdefault(json.dumps(same), []).append(entry)
     found: list[tuple[str, str, str, tuple[Entry, ...]]] = []
     for key, members in alike.items():
@@ -131,7 +131,7 @@ def _settings(result: RunResult) -> dict[str, Any]:
 
 def _label(result: RunResult, settings: Mapping[str, Any]) -> str:
     model, limit = model_of(result), result.config.evaluation.test_rows
-    parts = [Path(model.name).name or model.name, model.dtype, result.config.protocol]
+    parts = [Path(model.name).name or model.name, model.precision, result.config.protocol]
     parts += [f"{limit:,} test rows"] if limit else []
     parts += [f"{name.replace('_', ' ')} {'all' if value is None else value}" for name, value in settings.items()]
     return ", ".join(parts)

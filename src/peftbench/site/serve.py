@@ -88,7 +88,7 @@ class Pages:
 
     def _kept_flops(self, record: TrainRecord) -> float | None:
         config = record.config
-        key = f"{config.model} {config.method} {config.training.batch_size} {record.model.dtype}"
+        key = f"{config.model} {config.method} {config.training.batch_size} {record.model.precision}"
         if key not in self._flops:
             self._flops[key] = self._flops_of(record)
         return self._flops[key]

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from peftbench.engine.memory import recomputing
 from peftbench.engine.pack import common_prefix, pack
-from peftbench.engine.padded import PaddedModel
 from peftbench.engine.step import Batches, gradients
 from peftbench.engine.train import train
 from peftbench.errors import ConfigError
@@ -160,8 +159,7 @@ def answers_alike_in_any_batch(trial: Trial) -> None:
     alone = torch.cat([logits_of(trial.model, adapter, [sample]) for sample in samples])
     apart = _distance(together, alone)
     _require(apart < 1e-4, f"a sample's logits differ by {apart:.1e} when others are in the stream")
-    module = tiny_model(num_hidden_layers=2)
-    padded = PaddedModel(module, "to be compared")
+    padded = trial.padded()
     apart = _distance(together, logits_of(padded, trial.moved(padded), samples))
     _require(apart < 1e-4, f"on the padded path the logits differ by {apart:.1e}")
 

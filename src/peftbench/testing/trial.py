@@ -10,15 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from peftbench.engine.adapter import Adapter
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample, pack
+from peftbench.engine.padded import PaddedModel
+from peftbench.engine.quantized import quantize
 from peftbench.engine.runs import Outcome, TrainingRun
 from peftbench.engine.train import train
 from peftbench.methods import build_adapter
 from peftbench.records import TrainingConfig
-from peftbench.schema import Frozen, MethodSpec
+from peftbench.schema import Frozen, MethodSpec, Quantization
 from peftbench.testing.models import VOCABULARY, tiny_model
 
 TINY_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -51,6 +54,8 @@ class Trial:
 
     spec: MethodSpec
     settings: Frozen
+    quantization: Quantization | None = None
+    """How the base's projections are kept."""
 
     @cached_property
     def model(self) -> LanguageModel:
@@ -70,7 +75,17 @@ class Trial:
 
     def fresh_model(self, dtype: torch.dtype = torch.float32) -> LanguageModel:
         """Another copy of the base."""
-        return LanguageModel(tiny_model(num_hidden_layers=2, dtype=dtype))
+        return LanguageModel(self._module(dtype))
+
+    def padded(self) -> PaddedModel:
+        """Another copy, which runs as its makers wrote it."""
+        return PaddedModel(self._module(), "to be compared")
+
+    def _module(self, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+        module = tiny_model(num_hidden_layers=2, dtype=dtype)
+        if self.quantization is not None:
+            quantize(module, self.quantization, torch.device("cpu"))
+        return module
 
     def build(self, model: LanguageModel | None = None, seeds: tuple[int, ...] = (1,)) -> Adapter:
         """A new adapter on the base, or on another model."""
