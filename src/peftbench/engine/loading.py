@@ -29,6 +29,7 @@ from transformers import logging as transformers_logging
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.probe import in_the_engine
 from peftbench.errors import ConfigError, DataError, PeftBenchError
+from peftbench.records import TINY
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Any of these makes a tokenizer of a model's folder."""
@@ -39,10 +40,6 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
-
-
-TINY = "peftbench-tiny"
-"""The model that the package ships, called by name alone."""
 
 
 def located(path: str) -> str:
