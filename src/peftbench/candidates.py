@@ -96,7 +96,7 @@ def from_records(
     first = kept[0]
     model_name = records[names[0]][0].model.name
     return Recorded(
-        title=f"{model_name}, {first.config.protocol}; {len(datasets)} datasets, {shared.seeds} seeds; {basis}",
+        title=f"{model_name}, {first.config.protocol}; {shared.size}; {basis}",
         candidates=tuple(found),
         base_performance=float(np.mean([base[each].estimate() for each in datasets])) if base and whole else None,
         missing=shared.missing,

@@ -35,7 +35,8 @@ def build(
             found = build_page(out, runs or [Path("runs")], title=title, data_dir=data_dir, observer=observer)
         for problem in found.problems:
             complain(f"left out: {problem}")
-        print(f"{len(found.entries):,} runs in {len(found.groups)} groups: {out / 'index.html'}")
+        what = f"{_counted(len(found.entries), 'run')} in {_counted(len(found.groups), 'group')}"
+        print(f"{what}: {out / 'index.html'}")
 
 
 @site_app.command()
@@ -75,3 +76,7 @@ def serve(
                 )
         except KeyboardInterrupt:
             return
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -123,8 +123,7 @@ def compare_two(
     if len(found) >= FEWEST_DATASETS:
         over = signed_rank([each.difference.estimate for each in found.values()])
     return Comparison(
-        title=f"{shared.names[0]} against {shared.names[1]}: {_facts(of_model[0])}; "
-        f"{len(found)} datasets, {shared.seeds} seeds",
+        title=f"{shared.names[0]} against {shared.names[1]}: {_facts(of_model[0])}; {shared.size}",
         first=shared.names[0],
         second=shared.names[1],
         datasets=found,

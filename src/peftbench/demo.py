@@ -16,7 +16,6 @@ from peftbench.config import shipped
 from peftbench.console import observing, print_table
 from peftbench.efficiency.cost import Prediction
 from peftbench.efficiency.plan import predict
-from peftbench.engine.loading import TINY
 from peftbench.errors import DataError
 from peftbench.grid import Grid, load_grid
 from peftbench.gridrun import look, prepare, run_grid
@@ -24,7 +23,7 @@ from peftbench.launch import LaunchOptions
 from peftbench.leaderboard import Row, compare
 from peftbench.methods.specs import methods
 from peftbench.penalty import CostModel, pscp
-from peftbench.records import RunConfig, RunResult, TrainingConfig
+from peftbench.records import TINY, RunConfig, RunResult, TrainingConfig
 from peftbench.schema import MethodChoice
 
 GRID = shipped("grids") / "demo.yaml"

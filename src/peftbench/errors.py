@@ -51,6 +51,9 @@ class Busy(DataError):
     """Another process is at work on the same run."""
 
 
+_MOST_NAMES = 60  # of a list in one sentence
+
+
 class UnknownName(PeftBenchError):
     """A name that is not in a registry; the message offers the nearest ones."""
 
@@ -68,4 +71,5 @@ def suggestion(given: str, known: Iterable[str]) -> str:
     near = [lowered[match] for match in dict.fromkeys([*begun, *alike])][:2]
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"; known are {', '.join(names)}" if names else "; none is known here"
+    more = f" and {len(names) - _MOST_NAMES:,} more" if len(names) > _MOST_NAMES else ""
+    return f"; known are {', '.join(names[:_MOST_NAMES])}{more}" if names else "; none is known here"

@@ -132,6 +132,10 @@ class EvaluationConfig(Frozen):
     """Prompts at a time, halved where they do not fit; answers do not depend on it."""
 
 
+TINY = "peftbench-tiny"
+"""The model that the package ships, called by name alone."""
+
+
 class RunConfig(Frozen):
     """One run: a model, a dataset, a method, a seed, and how to train and evaluate."""
 

@@ -29,10 +29,11 @@ class Shared:
     """What the missing runs mean for the comparison; None where the set is complete."""
 
     @property
-    def seeds(self) -> str:
-        """The number of seeds, or its range, in words."""
-        counts = self._seed_counts()
-        return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    def size(self) -> str:
+        """The numbers of datasets and of seeds, or the range of these, in words."""
+        datasets, counts = len(self.datasets), self._seed_counts()
+        seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+        return f"{datasets} dataset{'s' * (datasets != 1)}, {seeds} seed{'s' * (counts[-1] != 1)}"
 
     @property
     def caution(self) -> str:
@@ -120,7 +121,7 @@ def named(results: Sequence[RunResult], name: str) -> list[RunResult]:
     if not found:
         raise UnknownName("method", name, {*full, *(each.partition("(")[0] for each in full)}, "of the runs, ")
     if len(found) > 1:
-        raise DataError(f"the runs have several settings of {name}: {', '.join(found)}; name one in full")
+        raise DataError(f"the runs have several settings of {name}: {listed(found)}; name one in full")
     return [each for each in results if str(each.config.method) == found[0]]
 
 

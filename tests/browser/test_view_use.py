@@ -143,3 +143,25 @@ def test_tables_and_figures_can_be_taken_away(page, watch, tmp_path):
     assert picture[:8] == b"\x89PNG\r\n\x1a\n"
     assert len(picture) > 5000
     assert (tab.errors, tab.foreign) == ([], [])
+
+
+def test_a_phone_scrolls_tables_and_breaks_no_words(page, watch):
+    tab = watch(page, viewport={"width": 390, "height": 844})
+    tab.go("#/paper")
+    heights = tab.tab.evaluate("[...document.querySelectorAll('tbody th')].map((each) => each.clientHeight)")
+    assert max(heights) < 70  # two lines: "Prompt Tuning", and not a letter a line
+    assert tab.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.check()
+
+
+def test_names_in_the_figure_of_costs_do_not_overlap(page, watch):
+    tab = watch(page)
+    tab.go("#/pareto?cost=trainable_params")
+    boxes = tab.tab.evaluate(
+        """[...document.querySelectorAll('.drawing svg text')].filter((each) => /[A-Z][a-z]|IA3/.test(each.textContent))
+        .map((each) => each.getBoundingClientRect()).map(({ left, right, top, bottom }) => [left, right, top, bottom])"""
+    )
+    assert len(boxes) >= 3
+    for place, (left, right, top, bottom) in enumerate(boxes):
+        for other in boxes[place + 1 :]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[2] + 4 or other[3] <= top + 4

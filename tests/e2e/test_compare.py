@@ -163,7 +163,7 @@ def test_settings_are_told_apart(tmp_path):
                 config = json.loads(file.read_text())["config"]
                 edit(file, config=config | {"method": config["method"] | {"settings": {"rank": rank}}})
     refused(
-        "several settings of lora: lora(rank=4), lora(rank=8); name one in full",
+        "several settings of lora: lora(rank=4); lora(rank=8); name one in full",
         "compare",
         "lora",
         "lora(rank=4)",

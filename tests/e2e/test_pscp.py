@@ -111,7 +111,7 @@ def test_a_set_with_a_missing_run_is_refused_or_marked(runs):
     )
     assert "--allow-missing" in err
     found = weighed(runs, *MEDIANS, "--allow-missing")
-    assert "1 datasets, 2 seeds" in found["title"]
+    assert "1 dataset, 2 seeds" in found["title"]
     assert "Left out for all: boolq@mini" in found["notes"][1]
     rows = {each["method"]: each for each in found["methods"]}
     assert rows["lora"]["missing"] == ["boolq@mini, seed 1", "boolq@mini, seed 2"]

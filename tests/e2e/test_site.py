@@ -37,7 +37,7 @@ def placeholder(assets, monkeypatch):
 def test_build_says_what_it_made(runs, tmp_path):
     code, out, err = call("site", "build", tmp_path / "page", "--runs", runs, "--title", "Mine")
     assert code == 0, err
-    assert out.startswith("8 runs in 1 groups: ")
+    assert out.startswith("8 runs in 1 group: ")
     assert '"title":"Mine"' in (tmp_path / "page" / "data" / "index.js").read_text()
 
 

@@ -17,10 +17,11 @@ import peftbench
 from peftbench import demo
 from peftbench.datasets.mini import input_of, mini_names, mini_rows
 from peftbench.datasets.mini.tasks import TASKS
-from peftbench.engine.loading import TINY, Where, load_model, load_tokenizer, located
+from peftbench.engine.loading import Where, load_model, load_tokenizer, located
 from peftbench.engine.tokens import chat_format
 from peftbench.grid import load_grid
 from peftbench.leaderboard import compare
+from peftbench.records import TINY
 from tests.conftest import REPOSITORY
 
 FOLDER = Path(located(TINY))

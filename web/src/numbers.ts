@@ -55,11 +55,17 @@ export const COST_TITLES: Record<Cost, { title: string; kind: keyof typeof UNITS
   adapter_bytes: { title: "adapter size", kind: "bytes", meaning: "Size of the stored adapter." },
   flops: { title: "extra FLOPs", kind: "flops", meaning: "Operations of one forward pass over those of the base model." },
   memory_bytes: { title: "peak memory", kind: "bytes", meaning: "Largest memory during training." },
-  train_seconds: { title: "training time", kind: "seconds", meaning: "Wall time of training steps, mean over runs." },
+  train_seconds: { title: "training time", kind: "seconds", meaning: "Wall time of training steps alone, mean over runs." },
   energy_joules: { title: "training energy", kind: "joules", meaning: "Energy of the training, mean over runs." },
   first_token_seconds: { title: "first token", kind: "latency", meaning: "From the prompt to the first answer token." },
   next_token_seconds: { title: "next token", kind: "latency", meaning: "Each further answer token." },
 };
+
+/** What a cost is, and how this one was had. */
+export function explained(cost: Cost, how: string | undefined): string {
+  const { meaning } = COST_TITLES[cost];
+  return how ? `${meaning.slice(0, -1)} (${how}).` : meaning;
+}
 
 /** A cost in its unit: whole where the unit is 1 piece, otherwise three significant digits or so. */
 export function amount(value: number | null | undefined, unit: Unit): string {

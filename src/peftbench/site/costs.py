@@ -11,7 +11,7 @@ from typing import Any
 from peftbench.candidates import TOKENS, measured_memory, predicted_costs
 from peftbench.efficiency.models import shipped_model
 from peftbench.errors import DataError, PeftBenchError
-from peftbench.records import RunResult, TrainRecord
+from peftbench.records import TINY, RunResult, TrainRecord
 from peftbench.site.grouping import Group
 from peftbench.site.payload import finite
 
@@ -42,20 +42,18 @@ def costs_of(group: Group, flops: Callable[[TrainRecord], float | None]) -> dict
         }
     known = any(value is not None for name, value in extra.items() if trained[name])
     devices = sorted({record.provenance.device for records in trained.values() for record in records})
-    predicted = f"predicted for a forward pass of {TOKENS} tokens, over the base model's"
-    predicted = f"predicted for a forward pass of {TOKENS} tokens, over the base model's"
+    predicted = f"predicted for {TOKENS} tokens"
     measured = f"measured on {', '.join(devices[:3])}{' and others' if len(devices) > 3 else ''}"
     return {
         "costs": found,
         "costs_of": {
             "trainable_params": "counted; the largest where datasets differ",
-            "adapter_bytes": "size of the stored file",
             "flops": predicted if known else _UNKNOWN_MODEL,
             "memory_bytes": basis,
-            "train_seconds": f"training steps alone, {measured}",
-            "energy_joules": f"training, {measured}",
-            "first_token_seconds": "from the prompt to the first answer token, adapter attached",
-            "next_token_seconds": "each further answer token, adapter attached",
+            "train_seconds": measured,
+            "energy_joules": measured,
+            "first_token_seconds": "adapter attached",
+            "next_token_seconds": "adapter attached",
         },
     }
 
@@ -65,9 +63,9 @@ def flops_of(record: TrainRecord) -> float | None:
 
     Loads torch, which may be absent. Nothing is fetched: a model is known by its folder or by what is shipped.
     """
-    model = Path(record.config.model)
+    model = record.config.model
     try:
-        if shipped_model(record.config.model) is None and not (model / "config.json").is_file():
+        if shipped_model(model) is None and model != TINY and not (Path(model) / "config.json").is_file():
             return None
         return float(predicted_costs([record], None)[0])
     except (PeftBenchError, ModuleNotFoundError, OSError, ValueError):

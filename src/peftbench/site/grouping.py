@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from peftbench.datasets import dataset_names
+from peftbench.datasets.mini import mini_names
 from peftbench.errors import DataError
 from peftbench.leaderboard import Counted, Gathered, gather
 from peftbench.methods.specs import methods as known_methods
@@ -153,7 +155,9 @@ def _group(identity: str, label: str, entries: tuple[Entry, ...]) -> Group:
         assert found is not None
         return found
 
-    datasets = tuple(dict.fromkeys(result.config.dataset for result in results))
+    known = [*dataset_names(), *mini_names()]  # in the order of the paper, so that areas stay together
+    used = dict.fromkeys(result.config.dataset for result in results)
+    datasets = tuple(sorted(used, key=lambda name: _place(known, name)))
     try:
         of_one(results, None, None)
         gathered = gather(results, protocol=results[0].config.protocol, count=count)

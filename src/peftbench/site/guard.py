@@ -33,7 +33,7 @@ HEADERS = (
 )
 """What every answer carries, refusals too. There is no header that lets another site read."""
 COOKIE = "peftbench_token"
-LONGEST_PATH, LONGEST_QUERY = 1000, 1000
+LONGEST_PATH, LONGEST_QUERY, MOST_HEADER_BYTES = 1000, 1000, 16_384
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,9 @@ class Guard:
             return Refusal(413, "A request has no body here.")
         if len(scope["path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
             return Refusal(414, "The address is too long.")
+        # The server below counts only what comes in pieces.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADER_BYTES:
+            return Refusal(431, "The headers are too long.")
         origin, site = one(b"origin"), one(b"sec-fetch-site")
         if origin is not None and origin != f"{scope.get('scheme', 'http')}://{host}":
             return Refusal(403, "Another site asks; open the page itself.")

@@ -251,6 +251,6 @@ def _histogram(name: str, data_dir: Path | None) -> dict[str, Any] | None:
     return {
         "edges": edges.tolist(),
         "counts": counts.tolist(),
-        "tokenizer": "none: characters",
+        "tokenizer": "characters",
         "of": f"prompts of {len(lengths):,} test rows",
     }

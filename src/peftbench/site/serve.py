@@ -19,7 +19,7 @@ from peftbench.records import TrainRecord
 from peftbench.site import content, pages
 from peftbench.site.build import assets
 from peftbench.site.costs import flops_of
-from peftbench.site.guard import App, Guard
+from peftbench.site.guard import MOST_HEADER_BYTES, App, Guard
 from peftbench.site.live import live
 from peftbench.site.payload import statement
 from peftbench.site.shelf import Entry, Opened, Shelf, open_predictions
@@ -34,7 +34,7 @@ FRESH_SECONDS = 2.0
 """Files are looked at again after so long, not at each request."""
 REQUEST_SECONDS = 10.0
 """A request must have come whole after so long."""
-MOST_HEADER_BYTES, MOST_CONNECTIONS = 16_384, 64
+MOST_CONNECTIONS = 64
 _KINDS = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

@@ -9,10 +9,12 @@ import subprocess
 import numpy as np
 import pytest
 
+from peftbench.datasets import dataset_names
 from peftbench.errors import ConfigError, DataError, PeftBenchError
 from peftbench.leaderboard import compare
-from peftbench.records import DataConfig
+from peftbench.records import TINY, DataConfig
 from peftbench.site.build import MARK, build
+from peftbench.site.costs import flops_of
 from peftbench.site.payload import SafeNames, statement
 from peftbench.standings import standings
 from peftbench.store import stored_results
@@ -63,7 +65,7 @@ def test_every_file_is_one_statement_of_plain_data(page):
 def test_intervals_are_those_of_the_command_line(page, runs):
     index, results = data(page, "index"), stored_results(runs)
     [group] = index["groups"]
-    assert (group["datasets"], sorted(group["methods"])) == (sorted(DATASETS), sorted(SKILL))
+    assert (sorted(group["datasets"]), sorted(group["methods"])) == (sorted(DATASETS), sorted(SKILL))
     found = standings(results)
     for each in found.methods:
         ours = group["means"][each.method]
@@ -131,6 +133,19 @@ def test_predictions_say_which_rows_are_right(page):
             assert all(row["right"] is None for row in rows)
         seen.add(dataset)
     assert seen == set(DATASETS)
+
+
+def test_datasets_stand_in_the_order_of_the_paper(page):
+    [group] = data(page, "index")["groups"]
+    assert group["datasets"] == [name for name in dataset_names() if name in DATASETS]
+
+
+def test_flops_of_the_model_that_comes_along_are_known(runs):
+    record = next(each.train for each in stored_results(runs) if each.train)
+    tiny = record.model_copy(update={"config": record.config.model_copy(update={"model": TINY})})
+    nowhere = record.model_copy(update={"config": record.config.model_copy(update={"model": "no/such"})})
+    assert flops_of(tiny) is not None
+    assert flops_of(nowhere) is None
 
 
 def test_a_study_of_settings_is_several_groups_and_base_is_in_each(tmp_path):

@@ -87,6 +87,7 @@ def test_requests_are_small():
     assert asked(guard, headers=[own, ("transfer-encoding", "chunked")])[0] == 413
     assert asked(guard, path="/" + "a" * 2000, headers=[own])[0] == 414
     assert asked(guard, query=b"a" * 2000, headers=[own])[0] == 414
+    assert asked(guard, headers=[own, ("x", "a" * 10_000), ("y", "a" * 10_000)])[0] == 431
 
 
 def test_a_token_is_asked_of_everyone():

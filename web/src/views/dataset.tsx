@@ -133,7 +133,7 @@ function Lengths({ lengths, name }: { lengths: NonNullable<DatasetFile["lengths"
   const most = bars.reduce((best, each) => (each.count > best.count ? each : best), bars[0]!);
   const of = /char/i.test(lengths.tokenizer) ? "characters" : "tokens";
   return (
-    <Figure name={`lengths-${name}`} title={<>How long prompts are{lengths.of && <>: <Words text={lengths.of} /></>} (tokenizer: <Words text={lengths.tokenizer} />)</>} when={[name]}
+    <Figure name={`lengths-${name}`} title={<>How long prompts are{lengths.of && <>: <Words text={lengths.of} /></>}{of === "characters" ? ", in characters" : <> (tokenizer: <Words text={lengths.tokenizer} />)</>}</>} when={[name]}
       description={`Lengths from ${whole(lengths.edges[0])} to ${whole(lengths.edges.at(-1))} ${of}, most rows between ${whole(most.from)} and ${whole(most.to)}.`}
       draw={() => ({
         height: 240, marginLeft: 48, x: { label: `${of} →` }, y: { label: "↑ rows", grid: true },

@@ -79,7 +79,7 @@ function Rows({ left, right, names, first, second }: { left: Prediction[]; right
           </button>
         ))}
       </div>
-      <Table name="diff" caption={<>{plural(shown.length, "row")} of {pairs.length.toLocaleString("en")} that both answered.</>} columns={columns} rows={shown} keyOf={(row) => String(row.first.id)} pageSize={25} empty="No row is so." />
+      <Table name="diff" caption={<>{plural(shown.length, "row")} of {pairs.length.toLocaleString("en")} that both answered.</>} columns={columns} rows={shown} keyOf={(row) => String(row.first.id)} pageSize={25} empty="No such row." />
     </>
   );
 }

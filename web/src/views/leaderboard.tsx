@@ -4,7 +4,7 @@ import { ALL, areaOf, choose, methodOrder, methodTitle } from "../choice";
 import { answer } from "../compute/answer";
 import { meanRate, ratesOf } from "../compute/rates";
 import type { Standing } from "../compute/standings";
-import { amount, COST_TITLES, fixed, percent, unitFor } from "../numbers";
+import { amount, COST_TITLES, explained, fixed, percent, unitFor } from "../numbers";
 import { usePage } from "../parts/context";
 import { Filters, sourceTitle } from "../parts/filters";
 import { useGroup } from "../parts/group";
@@ -54,7 +54,7 @@ function Board({ group }: { group: Group }) {
   return (
     <section class="board">
       <p class="lead">
-        {plural(trained, "way", "ways")} to fine-tune <h2 class="inline"><Name text={group.label} /></h2>
+        {plural(trained, "way", "ways")} to fine-tune <h2 class="inline"><Words text={short(group.label, 120)} /></h2>
         {methods.includes("base") && ", and the model as it is,"} compared on {plural(datasets.length, "dataset")}
         {areas.length > 0 && ` (${listed(areas)})`}{group.seeds.length > 0 && ` with ${plural(group.seeds.length, "seed")}`}.
         {group.source !== "measured" && <> Numbers from: <Words text={sourceTitle(group.source ?? "")} />.</>} Scores go from 0 to 100, higher is better.
@@ -136,11 +136,11 @@ function Standings({ group, datasets, standings }: { group: Group; datasets: str
     }]),
     ...(standings.every((each) => invalid(each) === null) ? [] : [{ key: "invalid", title: "Invalid", unit: "%", number: true, value: invalid, cell: (row: Standing) => percent(invalid(row)), help: "Share of outputs that are no answer of the required form; they count as wrong." }]),
     ...costs.map((name): Column<Standing> => {
-      const { title, kind, meaning } = COST_TITLES[name];
+      const { title, kind } = COST_TITLES[name];
       const unit = unitFor(kind, standings.map((each) => cost(each, name)));
       return {
         key: name, title: title[0]!.toUpperCase() + title.slice(1), unit: unit.name, number: true, value: (row) => cost(row, name),
-        cell: (row) => amount(cost(row, name), unit), help: `${meaning} ${group.costs_of[name] ?? ""}`,
+        cell: (row) => amount(cost(row, name), unit), help: explained(name, group.costs_of[name]),
       };
     }),
     {

@@ -5,7 +5,7 @@ import { readNumber, readText, where } from "../compute/records";
 import { labelOf } from "../compute/rates";
 import { cellOf } from "../compute/standings";
 import { useFile, useFiles } from "../data";
-import { amount, COST_TITLES, fixed, unitFor } from "../numbers";
+import { amount, COST_TITLES, explained, fixed, unitFor } from "../numbers";
 import { usePage } from "../parts/context";
 import { Figure } from "../parts/figure";
 import { Filters, Select } from "../parts/filters";
@@ -69,7 +69,7 @@ function CostsTable({ group, label }: { group: Group; label: string }) {
   const costs = (Object.hasOwn(group.costs, label) && group.costs[label]) || {};
   const rows = COSTS.filter((each) => typeof costs[each] === "number").map((name) => {
     const unit = unitFor(COST_TITLES[name].kind, [costs[name]]);
-    return { name, title: COST_TITLES[name].title, value: costs[name]!, words: `${amount(costs[name], unit)} ${unit.name}`, how: [COST_TITLES[name].meaning, group.costs_of[name] ?? ""].join(" ") };
+    return { name, title: COST_TITLES[name].title, value: costs[name]!, words: `${amount(costs[name], unit)} ${unit.name}`, how: explained(name, group.costs_of[name]) };
   });
   return (
     <section>

@@ -4,7 +4,7 @@ import { usePage } from "../parts/context";
 import { Table, type Column } from "../parts/table";
 import { Notice, Words } from "../parts/text";
 import { link } from "../route";
-import { short } from "../text";
+import { plural, short } from "../text";
 import { erratumTitle } from "./errata";
 import type { PrintedTable, Value } from "../types";
 
@@ -36,7 +36,10 @@ function Printed({ table }: { table: PrintedTable }) {
       <h2><Words text={table.title} /></h2>
       {table.errata.length > 0 && (
         <Notice kind="warning">
-          {table.errata.map((id, place) => <span key={id}>{place > 0 && ", "}<a href={link(route, "errata", [id])}>Erratum: <Words text={short(erratumTitle(index, id), 90)} /></a></span>)}
+          <details>
+            <summary>{plural(table.errata.length, "erratum", "errata")} of the paper or its reference implementation {table.errata.length === 1 ? "concerns" : "concern"} this table</summary>
+            <ul>{table.errata.map((id) => <li key={id}><a href={link(route, "errata", [id])}><Words text={short(erratumTitle(index, id), 120)} /></a></li>)}</ul>
+          </details>
         </Notice>
       )}
       <Table name={table.name} caption="As printed in the paper." columns={columns} rows={rows} keyOf={(row) => String(row.place)} />

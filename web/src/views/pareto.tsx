@@ -1,6 +1,7 @@
 /** Score against one cost: who is not beaten in both, and how surely. */
 import { axisX, dot, gridX, line, link as linkMark, text } from "@observablehq/plot";
 import { methodOrder } from "../choice";
+import { heights } from "../compute/labels";
 import { frontShares, onFront } from "../compute/pareto";
 import { amount, COST_TITLES, fixed, percent, unitFor } from "../numbers";
 import { useCosted, type Costed } from "../parts/candidates";
@@ -14,6 +15,9 @@ import { listed, short } from "../text";
 import { looksOf } from "../theme";
 import { COSTS, type Cost } from "../types";
 import { Dot } from "./leaderboard";
+
+const HEIGHT = 440;
+const MARGINS = { marginLeft: 48, marginRight: 24, marginBottom: 42, marginTop: 26 };
 
 interface Row extends Costed {
   cost: number;
@@ -65,7 +69,7 @@ export function Pareto() {
           <p class="answer"><Words text={`On the front of ${title}: ${listed(best.map((each) => each.title))}.`} /></p>
           <Figure name={`pareto-${cost}`} title={<>Mean score against {title}, <Words text={from} /></>} when={[rows.map((each) => [each.method, each.cost, each.performance, each.interval?.low].join()).join(), log]}
             description={`${listed(rows.map((row) => `${row.title}: ${amount(row.cost, unit)} ${unit.name}, score ${fixed(row.performance)}${row.front ? ", on the front" : ""}`), 30)}.`}
-            draw={() => {
+            draw={(width) => {
               const positive = rows.map((each) => scaled(each.cost)).filter((each) => each > 0);
               const [least, most] = [Math.min(...positive), Math.max(...positive)];
               // On a logarithmic scale a cost of 0 has no place: it is set left of all others, and its tick says 0.
@@ -79,21 +83,29 @@ export function Pareto() {
               const ends = log && positive.length > 0 ? [hasZero ? zero : least, most].map(Math.log) : [0, most];
               const isRight = (row: Row) => ((log && positive.length > 0 ? Math.log(place(row)) : place(row)) - ends[0]!) / (ends[1]! - ends[0]! || 1) > 0.7;
               const named = rows.length > 40 ? rows.filter((each) => each.front) : rows;
+              const across: [number, number] = log && positive.length > 0 ? [Math.log((hasZero ? zero : least) / 1.5), Math.log(most * 1.5)] : [0, most];
+              const up: [number, number] = [Math.max(0, Math.min(...scores) - padding), Math.min(100, Math.max(...scores) + padding)];
+              const share = (value: number, [from, to]: [number, number]) => (value - from) / (to - from || 1);
+              const above = heights(named.map((row) => ({
+                x: MARGINS.marginLeft + share(log && positive.length > 0 ? Math.log(place(row)) : place(row), across) * (width - MARGINS.marginLeft - MARGINS.marginRight),
+                y: MARGINS.marginTop + (1 - share(row.performance, up)) * (HEIGHT - MARGINS.marginTop - MARGINS.marginBottom),
+                letters: [...short(row.title, 18)].length, isLeft: isRight(row),
+              })));
               return {
-                height: 440, marginLeft: 48, marginRight: 24, marginBottom: 42, marginTop: 26,
+                height: HEIGHT, ...MARGINS,
                 x: {
                   type: log && positive.length > 0 ? ("log" as const) : ("linear" as const), label: `${title}${unit.name && `, ${unit.name}`} →`, nice: !hasZero,
                   ...(log && positive.length > 0 ? { domain: [hasZero ? zero / 1.5 : least / 1.5, most * 1.5] } : { zero: true }),
                 },
-                y: { grid: true, domain: [Math.max(0, Math.min(...scores) - padding), Math.min(100, Math.max(...scores) + padding)], label: "↑ mean score" },
+                y: { grid: true, domain: up, label: "↑ mean score" },
                 marks: [
                   axisX(ticks, { text: (each: number) => (hasZero && each === zero ? "0" : tick(each)), label: `${title}${unit.name && `, ${unit.name}`} →` }),
                   gridX(ticks),
                   line(best, { x: place, y: "performance", curve: "step-after", stroke: colours.faint, strokeDasharray: "5 4" }),
                   linkMark(rows.filter((each) => each.interval), { x1: place, x2: place, y1: (row: Row) => row.interval!.low, y2: (row: Row) => row.interval!.high, stroke: (row: Row) => look(row).colour, strokeWidth: 2 }),
                   dot(rows, { x: place, y: "performance", r: 6.5, symbol: (row: Row) => look(row).symbol, fill: (row: Row) => (row.front ? look(row).colour : colours.page), stroke: (row: Row) => look(row).colour, strokeWidth: 2 }),
-                  ...[1, -1].map((side) =>
-                    text(named.filter((row) => (isRight(row) ? -1 : 1) === side), { x: place, y: "performance", text: (row: Row) => short(row.title, 18), dx: 11 * side, dy: -9, textAnchor: side === 1 ? "start" : "end", fontSize: 13, fill: colours.text, stroke: colours.page, strokeWidth: 4 }),
+                  ...named.map((row, number) =>
+                    text([row], { x: place, y: "performance", text: () => short(row.title, 18), dx: isRight(row) ? -11 : 11, dy: above[number]!, textAnchor: isRight(row) ? "end" : "start", fontSize: 13, fill: colours.text, stroke: colours.page, strokeWidth: 4 }),
                   ),
                 ],
               };

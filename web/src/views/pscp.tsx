@@ -57,7 +57,7 @@ export function Pscp() {
             title={(name) => index.tables.find((each) => each.name === name)?.title ?? "the runs"} set={(name) => change(route, { table: name })} />
         )}
       </Filters>
-      {table && <p class="detail"><Prose text={table.source} />{table.errata.length > 0 && <> See <ErrataLinks ids={table.errata} />.</>}</p>}
+      {table && <p class="detail"><Prose text={table.source} />.{table.errata.length > 0 && <> See <ErrataLinks ids={table.errata} />.</>}</p>}
       <Sliders model={model} defaults={defaults} known={known} />
       {why && <Notice kind="warning"><Prose text={why} /></Notice>}
       {left.length > 0 && (
@@ -264,7 +264,7 @@ function Drawn({ points, candidates, known, model, axes, x, y }: PlaneProps & { 
         height: Math.min(width, 460), marginLeft: 46, marginBottom: 40, x: { domain: [-step, MOST_EXPONENT + step], label: `importance of ${SHORT[x]}` }, y: { domain: [-step, MOST_EXPONENT + step], label: `importance of ${SHORT[y]}` },
         marks: [
           rect(runs, { x1: (each) => each.x - step, x2: (each) => each.end + step, y1: (each) => each.y - step, y2: (each) => each.y + step, fill: (each) => colour(each.winner), shapeRendering: "crispEdges" }),
-          dot(unsure, { x: "x", y: "y", r: 1.3, fill: "#000" }),
+          dot(unsure, { x: "x", y: "y", r: 1.7, fill: "#000", stroke: "#fff", strokeWidth: 0.9 }),
           axisX({ ticks: [0, 1, 2, 3, 4] }), axisY({ ticks: [0, 1, 2, 3, 4] }),
           dot([{ x: model.exponents[x], y: model.exponents[y] }], { x: "x", y: "y", r: 8, symbol: "times", stroke: "#fff", strokeWidth: 6 }),
           dot([{ x: model.exponents[x], y: model.exponents[y] }], { x: "x", y: "y", r: 8, symbol: "times", stroke: "#000", strokeWidth: 2.5 }),

@@ -46,8 +46,8 @@ export function RunView() {
         <section>
           {file.train && <><h2>Training</h2><Facts of={file.train} /></>}
           {file.evaluation && <><h2>Evaluation</h2><Facts of={file.evaluation} /></>}
-          <h2>All columns</h2>
-          <Facts of={Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null))} />
+          <h2>As a row of results</h2>
+          <Facts of={{ "all columns": Object.fromEntries(Object.entries(row).filter(([, value]) => value !== null)) }} />
         </section>
       </div>
     </>
@@ -102,7 +102,7 @@ function Predictions({ file }: { file: RunFile }) {
       </div>
       {pages > 1 && <Pages name="predictions" page={page} pages={pages} what={total} />}
       {found === undefined ? <p class="none">Reading …</p> : found === null ? <p class="none">This page of predictions is not there.</p> : (
-        <Table name="answers" caption={<>{plural(rows.length, "row")}{show === "all" ? "" : ` that ${rows.length === 1 ? "is" : "are"} ${show}`}, of {found.rows.length} on this page and {total} in all.</>} columns={columns} rows={rows} keyOf={(row) => String(row.id)} pageSize={25} empty="No row of this page is so." />
+        <Table name="answers" caption={<>{plural(rows.length, "row")}{show === "all" ? "" : ` that ${rows.length === 1 ? "is" : "are"} ${show}`}, of {found.rows.length} on this page and {total} in all.</>} columns={columns} rows={rows} keyOf={(row) => String(row.id)} pageSize={25} empty="No such row on this page." />
       )}
     </section>
   );
