@@ -5,6 +5,7 @@ adding a method or a seed later adds cells and changes none.
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from peftbench.config import Path_, Source, apply_settings, checked, read_yaml, 
 from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.errors import ConfigError, UnknownName, suggestion
 from peftbench.identity import cell_id
+from peftbench.kinds import Commit, Name
 from peftbench.methods.specs import methods
-from peftbench.records import Commit, Name, RunConfig, RunResult
+from peftbench.records import RunConfig, RunResult
 from peftbench.resources import Cluster
 from peftbench.schema import Frozen, Protocol
 
@@ -149,7 +151,7 @@ class Cell:
     def group(self) -> tuple[object, ...]:
         """What cells have in common that one process should do one after another: a base model and its rows."""
         config = self.config
-        base = (config.model, config.model_revision, config.dtype, config.quantization)
+        base = config.model, config.model_revision, config.dtype, config.quantization
         return *base, config.dataset, config.protocol, config.data
 
 
@@ -239,19 +241,14 @@ def shard(cells: Sequence[Cell], text: str | None) -> list[Cell]:
     """
     if text is None:
         return list(cells)
-    number, _, count = text.partition("/")
-    if not (number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()) or not (
-        1 <= int(number) <= int(count)
-    ):
+    parts = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if parts is None or not 1 <= int(parts[1]) <= int(parts[2]):
         raise ConfigError(f"--shard is {text!r}, expected i/n with i from 1 to n, such as 1/4")
+    number, count = int(parts[1]), int(parts[2])
     # Along the diagonal of datasets and methods, so that every part has some of each.
     rows = {group: index for index, group in enumerate(dict.fromkeys(cell.group for cell in cells))}
     names = {name: index for index, name in enumerate(dict.fromkeys(cell.config.method.name for cell in cells))}
-    return [
-        cell
-        for cell in cells
-        if (rows[cell.group] + names[cell.config.method.name]) % int(count) == int(number) - 1
-    ]
+    return [each for each in cells if (rows[each.group] + names[each.config.method.name]) % count == number - 1]
 
 
 def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, RunResult]:

@@ -78,12 +78,12 @@ def at_once(task):
 
     Not within the same second, in which what the node was told of the end of the job would hold for it as well.
     """
-    until(lambda: waiting_or_running().get(task) == "PENDING" and process_of(task) is None, 60)
+    until(lambda: waiting_or_running().get(task) == "PENDING" and process_of(task) is None, 180)
     slurm("scontrol", "update", f"JobId={task}", "TimeLimit=5", "StartTime=now+3")
 
 
 def all_done(cells=14):
-    until(lambda: not waiting_or_running(), 90)
+    until(lambda: not waiting_or_running(), 180)
     found = status()
     assert (found["done"], found["failed"], found["pending"]) == (cells, 0, 0), logs()
     assert gone([worker["pid"] for worker in found["workers"]]), "only a killed one may leave a note"
@@ -101,7 +101,7 @@ def test_a_task_that_is_killed_and_one_that_is_queued_again_lose_nothing(place, 
     again = submit("tasks=2")
     assert "14 cells are in the hands of tasks that are in the queue already" in again
     assert "Nothing to submit" in again
-    until(lambda: len(status()["workers"]) == 2 and status()["done"], 60)
+    until(lambda: len(status()["workers"]) == 2 and status()["done"], 180)
     killed = process_of(f"{job}_0")
     os.killpg(os.getpgid(killed), signal.SIGKILL)
     slurm("scontrol", "requeue", f"{job}_1")
@@ -118,14 +118,14 @@ def test_a_task_whose_time_is_nearly_over_keeps_its_work_and_queues_itself_again
     # SLURM looks at its clock every half minute, so that the signal comes after 2 to 32 seconds.
     monkeypatch.setenv("PEFTBENCH_REHEARSAL_SECONDS", "3")
     job = job_of(submit("tasks=1", "minutes=1", "stop_seconds=58"))
-    until(lambda: status()["done"] and waiting_or_running().get(job) == "PENDING", 60)
+    until(lambda: status()["done"] and waiting_or_running().get(job) == "PENDING", 180)
     assert "The time is nearly over; queued again." in logs()
     done = status()["done"]
     assert 0 < done < 14
     at_once(job)
-    until(lambda: status()["done"] > done, 60)
+    until(lambda: status()["done"] > done, 180)
     grid("stop")
-    until(lambda: not waiting_or_running(), 60)
+    until(lambda: not waiting_or_running(), 180)
     ended = [each["cell"] for each in events(logs(), "ended")]
     assert len(ended) == len(set(ended)) == status()["done"] < 14
     assert logs().count("queued again") == 1, "a wish to stop is not answered by another place in the queue"
@@ -133,7 +133,7 @@ def test_a_task_whose_time_is_nearly_over_keeps_its_work_and_queues_itself_again
 
 def test_a_task_that_is_preempted_is_queued_again_and_goes_on(place, slow, cluster):
     job = job_of(submit("tasks=1", "partition=low"))
-    until(lambda: status()["done"], 60)
+    until(lambda: status()["done"], 180)
     slurm("sbatch", "--partition=high", "--cpus-per-task=2", "--output=/dev/null", "--wrap=sleep 1")
     at_once(job)
     assert "left (stopped); the same command goes on" in logs()
@@ -143,9 +143,9 @@ def test_a_task_that_is_preempted_is_queued_again_and_goes_on(place, slow, clust
 
 def test_a_wish_to_stop_reaches_tasks_that_run_and_takes_out_those_that_wait(place, slow, cluster):
     submit("tasks=3", "at_once=1")
-    until(lambda: status()["done"], 60)
+    until(lambda: status()["done"], 180)
     assert "SLURM's queue had 3 tasks of it" in grid("stop", "--cancel")
-    until(lambda: not waiting_or_running(), 60)
+    until(lambda: not waiting_or_running(), 180)
     found = status()
     assert 0 < found["done"] < 14
     assert (found["failed"], found["stop_asked"]) == (0, True)
@@ -178,7 +178,7 @@ def test_what_a_task_gets_is_asked_for_by_model(place, cluster, monkeypatch):
 def test_what_is_left_of_jobs_is_named_and_removed_when_they_are_over(place, cluster, monkeypatch):
     monkeypatch.setenv("PEFTBENCH_REHEARSAL_SECONDS", "0.02")
     submit()
-    until(lambda: not waiting_or_running(), 60)
+    until(lambda: not waiting_or_running(), 180)
     [folder] = Path("runs/drill-rehearsal/.grid/slurm").iterdir()
     assert str(folder) not in grid("gc")
     os.utime(folder, (time.time() - 7200,) * 2)

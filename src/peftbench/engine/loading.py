@@ -30,11 +30,8 @@ from peftbench.engine.model import LanguageModel
 from peftbench.engine.probe import in_the_engine
 from peftbench.engine.quantized import check_quantization, quantize
 from peftbench.errors import ConfigError, DataError, PeftBenchError
-<<<<<<< HEAD
-from peftbench.schema import Quantization
-=======
 from peftbench.records import TINY
->>>>>>> e8b72cbb2127cd18e524c886a2463e967df6b1be
+from peftbench.schema import Quantization
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Any of these makes a tokenizer of a model's folder."""
