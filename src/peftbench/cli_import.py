@@ -72,7 +72,8 @@ def import_config(
 ) -> None:
     """Turn files of LLaMA-Factory or PEFT-Factory into ours, and say what became of each key."""
     with reported():
-        from peftbench.importers.factory.config import convert_config, write_config
+        from peftbench.importers.factory.config import convert_config
+        from peftbench.importers.factory.writing import write_files
 
         converted = convert_config(
             train,
@@ -84,7 +85,7 @@ def import_config(
             as_published=published,
         )
         inputs = [train, *([evaluation] if evaluation else [])]
-        written = write_config(converted, output, force=force, inputs=inputs)
+        written = write_files(converted.texts, output, force=force, inputs=inputs)
         if as_json:
             print_json({**converted.facts(), "files": [file.as_posix() for file in written]})
             return
@@ -104,3 +105,40 @@ def _print_list(title: str, lines: Sequence[str]) -> None:
     if lines:
         print(f"\n{title}:")
         print("".join(f"- {shown(line)}\n" for line in lines), end="")
+
+
+@import_app.command("datasets")
+def import_datasets(
+    file: Annotated[Path, typer.Argument(metavar="dataset_info.json", help="The file that describes datasets.")],
+    output: Output = Path("converted"),
+    prompts: Annotated[str, typer.Option(metavar="NAME", help="Name of the prompt pack.")] = "prompts.yaml",
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this entry.")] = None,
+    tests: Annotated[
+        list[str] | None, typer.Option("--test", metavar="NAME=ENTRY", help="Entry with the test rows of NAME.")
+    ] = None,
+    force: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn datasets of LLaMA-Factory or PEFT-Factory into entries of ours and a prompt pack."""
+    with reported():
+        from peftbench.errors import DataError
+        from peftbench.importers.factory.datasets import convert_datasets
+        from peftbench.importers.factory.writing import write_files
+
+        converted = convert_datasets(file, only=only or [], tests=tests or [], pack=prompts)
+        if not converted.texts:
+            lines = [f"{each.name}: {each.text}" for each in converted.outcomes[:20]]
+            raise DataError("\n".join([*lines, f"none of {len(converted.outcomes):,} entries can be taken"]))
+        written = write_files(converted.texts, output, force=force, inputs=[file])
+        if as_json:
+            print_json({**converted.facts(), "files": [each.as_posix() for each in written]})
+            return
+        from peftbench.console import print_table
+
+        print_table(
+            "",
+            ["entry", "verdict", "what became of it"],
+            [(each.name, each.verdict, each.text) for each in converted.outcomes],
+        )
+        _print_list("to know", converted.facts()["to_know"])
+        _print_list("written", [each.as_posix() for each in written])

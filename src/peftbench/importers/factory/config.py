@@ -4,22 +4,21 @@ Every key is accounted for: taken, left out with the reason, or refused. A setti
 changes results is refused unless it is accepted by name. What is written was read back by our own reader before.
 """
 
-import json
 import re
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from peftbench.config import Source, apply_settings, checked, load_run_config
-from peftbench.disk import explained, write_text
 from peftbench.errors import ConfigError, suggestion
 from peftbench.importers.factory.conversion import Conversion, Said
 from peftbench.importers.factory.evaluation import account_for_the_rest, compare, convert_evaluation
 from peftbench.importers.factory.file import FactoryFile, Missing, read_factory_file
 from peftbench.importers.factory.keys import MUST_BE, known_keys
 from peftbench.importers.factory.training import convert_training
+from peftbench.importers.factory.writing import yaml_text
 from peftbench.records import RunConfig
 
 
@@ -28,8 +27,8 @@ class ConvertedConfig:
     """A converted configuration, checked, with what was said on the way."""
 
     config: RunConfig
-    train_text: str
-    eval_text: str
+    texts: dict[str, str]
+    """Content of `train.yaml` and `eval.yaml`."""
     said: tuple[Said, ...]
     warnings: tuple[str, ...]
     """What would have gone wrong in the reference."""
@@ -105,25 +104,6 @@ def convert_config(
     return _finished(made, settings)
 
 
-def write_config(
-    converted: ConvertedConfig, folder: Path, *, force: bool = False, inputs: Sequence[Path] = ()
-) -> list[Path]:
-    """Write `train.yaml` and `eval.yaml`; files that are there stay unless `force`, the files converted always."""
-    texts = {folder / "train.yaml": converted.train_text, folder / "eval.yaml": converted.eval_text}
-    for file in texts:
-        if any(file.exists() and each.exists() and file.samefile(each) for each in inputs):
-            raise ConfigError(f"{file} is one of the files that are converted; choose another folder by --output")
-        if not force and (file.exists() or file.is_symlink()):
-            raise ConfigError(
-                f"{file} is there already; choose another folder by --output, or --force to replace it"
-            )
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, text in texts.items():
-            write_text(file, text)
-    return list(texts)
-
-
 # ------------------------------------------------------------------------------------------------ what is asked
 
 
@@ -181,7 +161,7 @@ def _finished(made: Conversion, settings: Sequence[str]) -> ConvertedConfig:
     evaluation = values.pop("evaluation", {}) or {}
     names = sorted({said.file for said in made.said})
     head = f"# Converted from {' and '.join(name.encode('ascii', 'replace').decode() for name in names)}.\n"
-    texts = head + _yaml(values), head + _yaml({"batch_size": 64, **evaluation})
+    texts = head + yaml_text(values), head + yaml_text({"batch_size": 64, **evaluation})
     with tempfile.TemporaryDirectory() as folder:
         written = [Path(folder) / "train.yaml", Path(folder) / "eval.yaml"]
         for file, text in zip(written, texts, strict=True):
@@ -189,17 +169,6 @@ def _finished(made: Conversion, settings: Sequence[str]) -> ConvertedConfig:
         if load_run_config(written[0], written[1]) != config:
             raise AssertionError("a converted file does not say what was converted")
     unique = tuple(dict.fromkeys(made.warnings)), tuple(dict.fromkeys(made.notes))
-    return ConvertedConfig(config, *texts, tuple(made.said), *unique)
-
-
-def _yaml(values: Mapping[str, Any], indent: str = "") -> str:
-    """Settings as YAML, block by block; values as JSON, which YAML 1.2 reads alike."""
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            lines.append(f"{indent}{key}:\n{_yaml(value, indent + '  ')}" if value else f"{indent}{key}: {{}}\n")
-        else:
-            plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w./-]*", value)
-            clear = plain and value.lower() not in ("true", "false", "null", "yes", "no", "on", "off")
-            lines.append(f"{indent}{key}: {value if clear else json.dumps(value, ensure_ascii=False)}\n")
-    return "".join(lines)
+    return ConvertedConfig(
+        config, dict(zip(("train.yaml", "eval.yaml"), texts, strict=True)), tuple(made.said), *unique
+    )

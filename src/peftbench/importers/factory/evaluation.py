@@ -79,7 +79,7 @@ def compare(first: FactoryFile, other: FactoryFile, made: Conversion) -> None:
                 )
             made.left_out(other, key, f"{first.name} says it")
     for key in other.values:
-        if key in first.values and key not in MUST_BE and not made.is_said(other, key):
+        if key in first.values and key not in {*MUST_BE, *TRAINING_KEYS, *_OWN} and not made.is_said(other, key):
             made.left_out(other, key, f"{first.name} says it")
     made.left_out(other, "adapter_name_or_path", "the run that was trained is evaluated")
 
