@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from transformers import get_cosine_schedule_with_warmup
 
 from peftbench.config import load_run_config, shipped
 from peftbench.engine.optimizer import learning_rate
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.importers.errata import errata
 from peftbench.importers.factory.config import convert_config
 from peftbench.importers.factory.keys import LEFT_OUT, METHOD_KEYS, MUST_BE, OTHER_KEYS, TASK_KEYS, known_keys
@@ -18,15 +20,15 @@ from peftbench.methods.specs import methods
 from tests.unit.importers.factory_files import evaluation, train, written
 
 
-def converted(folder, settings=None, other=None, **options):
-    first = written(folder, train() if settings is None else settings)
+def converted(folder, theirs=None, other=None, **options):
+    first = written(folder, train() if theirs is None else theirs)
     second = None if other is None else written(folder, other, "theirs_eval.yaml")
     return convert_config(first, second, **options)
 
 
-def refused(folder, settings, *expected, other=None, **options):
+def refused(folder, theirs, *expected, other=None, **options):
     with pytest.raises(ConfigError) as caught:
-        converted(folder, settings, other, **options)
+        converted(folder, theirs, other, **options)
     for text in expected:
         assert text in str(caught.value), str(caught.value)
     return caught.value.problems
@@ -288,7 +290,9 @@ def test_settings_of_ours_stand_in_for_what_is_missing(tmp_path):
         "'alpaca_en_demo'",
         "model_name_or_path is missing",
     )
-    made = converted(tmp_path, settings, settings=["training.epochs=2", "dataset=rte", "model=peftbench-tiny", "method.rank=2"], accepted=["template"])  # fmt: skip
+    chosen = ["training.epochs=2", "dataset=rte", "model=peftbench-tiny", "method.rank=2"]
+    refused(tmp_path, settings, "--accept template", settings=chosen)
+    made = converted(tmp_path, settings, settings=chosen, accepted=["template"])
     assert (made.config.training.epochs, made.config.dataset, made.config.model) == (2, "rte", "peftbench-tiny")
     assert made.config.method.settings["rank"] == 2
     refused(tmp_path, train(num_train_epochs=2.5), "epochs are whole")
@@ -427,3 +431,30 @@ def test_nothing_is_overwritten_by_surprise(tmp_path):
     with pytest.raises(ConfigError, match="one of the files that are converted"):
         write_files(made.texts, tmp_path / "own", force=True, inputs=[own])
     assert not Path(tmp_path / "own" / "eval.yaml").exists()
+
+
+VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 10**20), st.floats(allow_nan=False), st.text(max_size=8),
+    st.lists(st.text(max_size=5), max_size=2), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.dictionaries(st.sampled_from(sorted(known_keys())), VALUE, max_size=4),
+    kind=st.sampled_from(sorted(METHOD_KEYS)),
+)
+def test_any_value_of_any_key_is_taken_or_refused_in_words(tmp_path, changes, kind):
+    theirs = train(finetuning_type=kind, num_virtual_tokens=4, encoder_hidden_size=8) | changes
+    other = evaluation(finetuning_type=kind) | changes
+    try:
+        made = converted(tmp_path, theirs, other, accepted={**theirs, **other})
+    except PeftBenchError as error:
+        assert str(error)
+    else:
+        for file, given_there in (("theirs.yaml", theirs), ("theirs_eval.yaml", other)):
+            of_file = [said for said in made.said if said.file == file and said.verdict != "default"]
+            assert {said.key for said in of_file} == set(given_there)
+            # What was accepted can be taken as the nearest there is; nothing else is told twice.
+            once = [said.key for said in of_file if said.verdict != "accepted"]
+            assert len(once) == len(set(once))

@@ -64,7 +64,7 @@ def convert_config(
     if gpus < 1:
         raise ConfigError(f"--gpus is {gpus}, expected how many GPUs the reference trained on, at least 1")
     given, used = _variables(variables), set[str]()
-    chosen = {setting.partition("=")[0].strip() for setting in settings}
+    chosen = {key.strip(): value for key, _, value in (setting.partition("=") for setting in settings)}
     made = Conversion(frozenset(accepted), chosen, as_published)
     first = read_factory_file(train, given, used)
     other = read_factory_file(evaluation, given, used) if evaluation else None

@@ -3,7 +3,7 @@
 Collects and decides nothing; the files that know keys and methods fill it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,8 +31,8 @@ class Conversion:
 
     accepted: Collection[str]
     """Keys whose loss the user accepts."""
-    chosen: Collection[str]
-    """Dotted settings that the user gives himself, so that nothing has to be found for them."""
+    chosen: Mapping[str, str]
+    """Dotted settings that the user gives himself, so that nothing has to be found for them, with their texts."""
     as_published: bool
     """Whether the reference's rules and its variants of methods are taken."""
     values: dict[str, Any] = field(default_factory=dict)

@@ -57,6 +57,7 @@ def convert_training(file: FactoryFile, made: Conversion, gpus: int, *, trains: 
 
 def _model(file: FactoryFile, made: Conversion) -> None:
     model, key = file.text("model_name_or_path"), "model_name_or_path"
+    _template(file, made, made.chosen.get("model") or model or "")
     if model is None:
         made.needs(file, key, "model", "is missing; give it, or --set model=FOLDER")
         made.put("model", "missing")
@@ -88,7 +89,6 @@ def _model(file: FactoryFile, made: Conversion) -> None:
             "loaded-frozen)"
         )
         made.differs(file, "adapter_name_or_path", "a run begins with a new adapter")
-    _template(file, made, model)
 
 
 def _template(file: FactoryFile, made: Conversion, model: str) -> None:
