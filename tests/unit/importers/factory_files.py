@@ -63,7 +63,9 @@ def written(folder, settings, name="theirs.yaml"):
     """A file with settings, or with a text as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     text = (
-        settings if isinstance(settings, str) else "".join(f"{k}: {json.dumps(v)}\n" for k, v in settings.items())
+        settings
+        if isinstance(settings, str)
+        else "".join(f"{json.dumps(k)}: {json.dumps(v)}\n" for k, v in settings.items())
     )
     file = folder / name
     file.write_text(text, encoding="utf-8")

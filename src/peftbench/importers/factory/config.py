@@ -140,9 +140,8 @@ def _check_order(first: FactoryFile, other: FactoryFile | None) -> None:
     if other is None:
         if not first.switch("do_train", True) and first.given("adapter_name_or_path"):
             raise ConfigError(
-                f"{first.name} evaluates a trained adapter, and runs are trained here; give the training "
-                "file first, "
-                "then this one"
+                f"{first.name} evaluates a trained adapter, and runs are trained here; give the training file "
+                "first, then this one"
             )
     elif not first.switch("do_train", True) and other.switch("do_train", True):
         raise ConfigError(f"{first.name} and {other.name} are swapped; give the training file first")

@@ -62,13 +62,13 @@ class Conversion:
         self.say(file, key, "taken" if key in file.values else "default", f"{path}: {_plain(value)}{more}")
 
     def left_out(self, file: FactoryFile, key: str, why: str) -> None:
-        """A given key is left out for a reason that changes no result."""
-        if key in file.values:
+        """A given key, of which nothing was said, is left out for a reason that changes no result."""
+        if key in file.values and not self.is_said(file, key):
             self.say(file, key, "left out", why)
 
     def same(self, file: FactoryFile, key: str, here: str) -> None:
-        """A given key says what holds here anyway."""
-        if key in file.values:
+        """A given key, of which nothing was said, says what holds here anyway."""
+        if key in file.values and not self.is_said(file, key):
             self.say(file, key, "same", here)
 
     def differs(self, file: FactoryFile, key: str, why: str) -> None:

@@ -163,9 +163,8 @@ def _asked(spec: DatasetSpec, train: Description, test: Description, made: Conve
             f"a script made it, and it lies in {PREPARED}" if (train.hub or "").lower() == PREPARED else "not ours"
         )
         made.notes.append(
-            f"{spec.name}: the text below the instruction is its column {columns[0]!r} ({where}); the "
-            "fields stay those "
-            "of `protocol: published` here, with the names of their roles"
+            f"{spec.name}: the text below the instruction is its column {columns[0]!r} ({where}); the fields "
+            "stay those of `protocol: published` here, with the names of their roles"
         )
     return asked
 
@@ -261,9 +260,8 @@ def _entry(
         entry |= {"metric": "token_f1", "max_new_tokens": 512, "source": _source(train.hub, files)}
         entry["splits"] = {"train": "train", "test": "test"}
         made.notes.append(
-            f"{name}: nothing was fetched, so that counts are missing, and the names of its files, the "
-            "metric token_f1 and "
-            "the longest answer are guesses; look at them, and pin source.revision"
+            f"{name}: nothing was fetched, so that counts are missing, and the names of its files, the metric "
+            "token_f1 and the longest answer are guesses; look at them, and pin source.revision"
         )
     _check(entry)
     return entry, rows
@@ -278,8 +276,8 @@ def _of_rows(rows: Mapping[str, Rows], response: str, name: str, made: Converted
     told: dict[str, Any] = {"counts": {role: len(of_role) for role, of_role in rows.items()}}
     if all(re.fullmatch(r"-?\d+", each) for each in labels):
         made.notes.append(
-            f"{name}: its answers are whole numbers, and the reference drops rows whose answer is one and "
-            "is not text"
+            f"{name}: its answers are whole numbers, and the reference drops rows whose answer is one and is "
+            "not text"
         )
     if closed and len(labels) > 1:
         made.notes.append(f"{name}: its {len(labels)} different answers are taken as labels, scored by macro_f1")

@@ -132,8 +132,7 @@ def _cannot(entry: dict[str, Any], texts: dict[str, str | None], columns: dict[s
     elif form != "alpaca":
         return (
             "it holds conversations on the hub, and without the rows it is not known whether each is one "
-            "question with "
-            "one answer; download them and name the file in file_name"
+            "question with one answer; download them and name the file in file_name"
         )
     return None
 

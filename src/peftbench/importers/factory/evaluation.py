@@ -8,7 +8,7 @@ from typing import Any
 from peftbench.errors import suggestion
 from peftbench.importers.factory.conversion import Conversion
 from peftbench.importers.factory.file import FactoryFile, Missing
-from peftbench.importers.factory.keys import LEFT_OUT, MUST_BE, TASK_KEYS, TRAINING_KEYS, known_keys
+from peftbench.importers.factory.keys import LEFT_OUT, METHOD_KEYS, MUST_BE, TASK_KEYS, TRAINING_KEYS, known_keys
 from peftbench.importers.factory.methods import kind_of, other_methods_keys
 
 
@@ -45,15 +45,13 @@ def _tested(file: FactoryFile, made: Conversion) -> None:
     names, trained = file.names("eval_dataset") or (), made.values.get("dataset")
     if [name.removesuffix("_eval") for name in names] != [trained] and "dataset" not in made.chosen and trained:
         made.problems.append(
-            f"{file.place('eval_dataset')}: eval_dataset is {', '.join(names)} and dataset is {trained}; "
-            "a run is tested on "
-            "the dataset that it is trained on"
+            f"{file.place('eval_dataset')}: eval_dataset is {', '.join(names)} and dataset is {trained}; a run "
+            "is tested on the dataset that it is trained on"
         )
     elif names and not names[0].endswith("_eval"):
         made.warnings.append(
-            f"eval_dataset {names[0]} is the training split there ({names[0]}_eval is the test split), so "
-            "that the rows "
-            "it was trained on are scored; here it is always the test split"
+            f"eval_dataset {names[0]} is the training split there ({names[0]}_eval is the test split), so that "
+            "the rows it was trained on are scored; here it is always the test split"
         )
     made.left_out(file, "eval_dataset", "the test split of the dataset is taken")
 
@@ -63,23 +61,19 @@ def compare(first: FactoryFile, other: FactoryFile, made: Conversion) -> None:
     kind = kind_of(first)
     if kind_of(other) != kind and other.given("finetuning_type"):
         made.warnings.append(
-            f"{other.name} says {kind_of(other)} and {first.name} {kind}: the adapter would not fit the "
-            "method it is "
-            "loaded into, and the evaluation fails or is of an untrained one"
+            f"{other.name} says {kind_of(other)} and {first.name} {kind}: the adapter would not fit the method "
+            "it is loaded into, and the evaluation fails or is of an untrained one"
         )
-    method = {*other.values} - other_methods_keys(kind) - set(TRAINING_KEYS)
-    for key in sorted((method & known_keys()) - {"finetuning_type", "adapter_name"} - _OWN):
+    for key in ("model_name_or_path", "template", "cutoff_len", *METHOD_KEYS.get(kind, ())):
         before, after = first.values.get(key), other.values.get(key)
-        if key in first.values and before != after and not made.is_said(other, key):
-            if not isinstance(before, Missing) and not isinstance(after, Missing):
-                made.warnings.append(
-                    f"{key} is {first.shown(key)} in training and {other.shown(key)} in evaluation, so "
-                    "that what is "
-                    "evaluated is not what was trained"
-                )
-            made.left_out(other, key, f"{first.name} says it")
+        told = key in first.values and key in other.values
+        if told and before != after and not isinstance(before, Missing) and not isinstance(after, Missing):
+            made.warnings.append(
+                f"{key} is {first.shown(key)} in training and {other.shown(key)} in evaluation, so that "
+                "what is evaluated is not what was trained"
+            )
     for key in other.values:
-        if key in first.values and key not in {*MUST_BE, *TRAINING_KEYS, *_OWN} and not made.is_said(other, key):
+        if key in first.values and key not in {*MUST_BE, *TRAINING_KEYS, *_OWN}:
             made.left_out(other, key, f"{first.name} says it")
     made.left_out(other, "adapter_name_or_path", "the run that was trained is evaluated")
 
@@ -99,8 +93,7 @@ def account_for_the_rest(file: FactoryFile, made: Conversion, *, inert: bool) ->
     """Account for every key that nothing has been said of."""
     if inert:
         for key in TRAINING_KEYS:
-            if not made.is_said(file, key):
-                made.left_out(file, key, "evaluation trains nothing")
+            made.left_out(file, key, "evaluation trains nothing")
     for key, (same, default, here) in MUST_BE.items():
         if made.is_said(file, key) or (inert and key in TRAINING_KEYS):
             continue
@@ -116,8 +109,7 @@ def account_for_the_rest(file: FactoryFile, made: Conversion, *, inert: bool) ->
             made.differs(file, key, here)
     for why, keys in LEFT_OUT.items():
         for key in keys:
-            if not made.is_said(file, key):
-                made.left_out(file, key, why)
+            made.left_out(file, key, why)
     _senders(file, made)
     if file.given("resume_from_checkpoint"):
         made.left_out(
@@ -155,9 +147,8 @@ def _senders(file: FactoryFile, made: Conversion) -> None:
     named = [name for name in file.names("report_to") or () if name.lower() not in ("none", "false")]
     if named:
         made.warnings.append(
-            f"curves are sent to {', '.join(named)}, which has to be installed and logged in to, or the "
-            "run fails; here "
-            "nothing is sent unless you ask (`--track`)"
+            f"curves are sent to {', '.join(named)}, which has to be installed and logged in to, or the run "
+            "fails; here nothing is sent unless you ask (`--track`)"
         )
     made.left_out(file, "report_to", "nothing is sent anywhere; `--track NAME` mirrors a run if you want it")
     if file.switch("use_swanlab", False):
@@ -167,7 +158,7 @@ def _senders(file: FactoryFile, made: Conversion) -> None:
         whose = file.text("push_to_hub_organization") or file.text("hub_model_id")
         whom = f"to {whose}" if whose else "to your account"
         made.warnings.append(
-            f"push_to_hub uploads the adapter {whom}, which needs the right to write there, or training "
-            "ends in an error"
+            f"push_to_hub uploads the adapter {whom}, which needs the right to write there, or training ends in "
+            "an error"
         )
     made.left_out(file, "push_to_hub", "nothing is sent anywhere")

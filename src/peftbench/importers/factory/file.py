@@ -118,8 +118,8 @@ class FactoryFile:
         value = self.values.get(key)
         if isinstance(value, Missing):
             self.problems.append(
-                f"{self.place(key)}: {key} is the placeholder ${{{value.variable}}}; give its value by "
-                f"--var {value.variable}=..."
+                f"{self.place(key)}: {key} is the placeholder ${{{value.variable}}}; give its value by --var "
+                f"{value.variable}=..."
             )
             self._tell(key)
             return None
@@ -158,8 +158,8 @@ def _refuse_templates(raw: bytes, name: str) -> None:
     for number, line in enumerate(raw.decode("utf-8", errors="replace").splitlines(), 1):
         if not line.lstrip().startswith("#") and (found := _JINJA.search(line)):
             raise ConfigError(
-                f"{name}:{number}: {short(found[0], quoted=False)} belongs to a template engine; "
-                "render the file first and give what comes out"
+                f"{name}:{number}: {short(found[0], quoted=False)} belongs to a template engine; render the "
+                "file first and give what comes out"
             )
 
 

@@ -48,9 +48,8 @@ def convert_method(file: FactoryFile, made: Conversion, *, trains: bool) -> None
         return
     if kind == "mtp":
         made.problems.append(
-            f"{place}: finetuning_type mtp shares a prompt among several tasks, and a run has one; it "
-            "cannot run in "
-            "PEFT-Factory either, where nothing gives the task of a row; take prompt-tuning"
+            f"{place}: finetuning_type mtp shares a prompt among several tasks, and a run has one; it cannot "
+            "run in PEFT-Factory either, where nothing gives the task of a row; take prompt-tuning"
         )
         return
     name, settings = _CONVERT[kind](file, made)
@@ -94,13 +93,13 @@ def _lora(file: FactoryFile, made: Conversion) -> _Settings:
     }  # fmt: skip
     chosen = [name for name, on in variants.items() if on]
     made.warnings.append(
-        "LoRA is merged into the bfloat16 weights for evaluation, the other methods are not; here it "
-        "stays beside them"
+        "LoRA is merged into the bfloat16 weights for evaluation, the other methods are not; here it stays "
+        "beside them"
     )
     if len(chosen) > 1:
         made.problems.append(
-            f"{file.name}: LoRA is asked for as {' and '.join(chosen)} at once, and a method is one of "
-            "them; keep one"
+            f"{file.name}: LoRA is asked for as {' and '.join(chosen)} at once, and a method is one of them; "
+            "keep one"
         )
     if not chosen:
         return "lora", {"rank": rank, "alpha": alpha, "dropout": dropout, "targets": targets}
@@ -134,8 +133,7 @@ def _freeze(file: FactoryFile, made: Conversion) -> _Settings:
     if layers < 1:
         made.problems.append(
             f"{file.place('freeze_trainable_layers')}: freeze_trainable_layers is {layers}; `last_layers` "
-            "trains the "
-            "last ones, so give a number from 1 on"
+            "trains the last ones, so give a number from 1 on"
         )
     if file.text("freeze_trainable_modules", "all") != "all" or file.given("freeze_extra_modules"):
         key = "freeze_extra_modules" if file.given("freeze_extra_modules") else "freeze_trainable_modules"
@@ -152,9 +150,8 @@ def _ia3(file: FactoryFile, made: Conversion) -> _Settings:
     if plain:
         made.warnings.append(
             f"feedforward_modules is the text {str(given).strip()!r}, which Hugging Face PEFT takes for a "
-            "pattern of the "
-            "whole path: it matches nothing, and outputs are scaled in place of inputs (ERRATA.md, "
-            "ia3-feed-forward)"
+            "pattern of the whole path: it matches nothing, and outputs are scaled in place of inputs "
+            "(ERRATA.md, ia3-feed-forward)"
         )
         if made.as_published:
             return "ia3_published", {"targets": targets}
@@ -179,24 +176,23 @@ def _ln_tuning(file: FactoryFile, made: Conversion) -> _Settings:
         )
     made.warnings.append(
         "norms are trained in the base's bfloat16, where a weight near 1 does not move at 5e-5, and without "
-        "target_modules some norms of Qwen, Phi-3 and GPT-NeoX are skipped (ERRATA.md, half-precision "
-        "and ln-targets)"
+        "target_modules some norms of Qwen, Phi-3 and GPT-NeoX are skipped (ERRATA.md, half-precision and "
+        "ln-targets)"
     )
     return "ln_tuning", {}
 
 
 def _prompt_tuning(file: FactoryFile, made: Conversion) -> _Settings:
     made.warnings.append(
-        "the trained prompt is overwritten by random embeddings when it is loaded, so that an untrained prompt is "
-        "evaluated (ERRATA.md, prompt-tuning-reset)"
+        "the trained prompt is overwritten by random embeddings when it is loaded, so that an untrained prompt "
+        "is evaluated (ERRATA.md, prompt-tuning-reset)"
     )
     if (file.text("prompt_tuning_init", "RANDOM") or "").upper() not in ("RANDOM", "SAMPLE_VOCAB"):
         made.differs(file, "prompt_tuning_init", "a soft prompt begins with embeddings drawn from the vocabulary")
     else:
         made.notes.append(
-            "The soft prompt begins with embeddings of tokens from the whole vocabulary; the reference "
-            "takes the first "
-            "5,000."
+            "The soft prompt begins with embeddings of tokens from the whole vocabulary; the reference takes "
+            "the first 5,000."
         )
     if not made.as_published:
         made.notes.append("`--published` takes `prompt_tuning_published`, which resets it as the reference did.")
@@ -221,15 +217,14 @@ def _p_tuning(file: FactoryFile, made: Conversion) -> _Settings:
         return "p_tuning", {**settings, "encoder_layers": layers, "encoder_dropout": dropout}
     if kind != "MLP":
         made.problems.append(
-            f"{file.place('encoder_reparameterization_type')}: encoder_reparameterization_type is "
-            f"{kind!r}, expected "
-            "MLP or LSTM"
+            f"{file.place('encoder_reparameterization_type')}: encoder_reparameterization_type is {kind!r}, "
+            "expected MLP or LSTM"
         )
     if dropout:
         made.left_out(file, "encoder_dropout", "the MLP of Hugging Face PEFT has no dropout, whatever is given")
     made.warnings.append(
-        "P-Tuning is trained through an MLP; the paper's tables and costs are those of an LSTM "
-        "(ERRATA.md, p-tuning-encoder)"
+        "P-Tuning is trained through an MLP; the paper's tables and costs are those of an LSTM (ERRATA.md, "
+        "p-tuning-encoder)"
     )
     made.notes.append("`--set method=p_tuning` takes the LSTM of the paper.")
     return "p_tuning_mlp", settings
@@ -237,9 +232,8 @@ def _p_tuning(file: FactoryFile, made: Conversion) -> _Settings:
 
 def _bitfit(file: FactoryFile, made: Conversion) -> _Settings:
     made.warnings.append(
-        "biases begin with random values and the base's own are dropped, so that the first step is not "
-        "the base model "
-        "(ERRATA.md, bitfit)"
+        "biases begin with random values and the base's own are dropped, so that the first step is not the "
+        "base model (ERRATA.md, bitfit)"
     )
     return "bitfit", {"targets": _targets(file, made, "target_modules", ("q_proj", "v_proj"))}
 
@@ -251,8 +245,7 @@ def _svft(file: FactoryFile, made: Conversion) -> _Settings:
     if rank is not None:
         made.warnings.append(
             "below full rank the weight is replaced by its truncated decomposition, so that the model is "
-            "another one "
-            "at the start (ERRATA.md, svft)"
+            "another one at the start (ERRATA.md, svft)"
         )
         if file.switch("fill_orthonormal", False):
             made.differs(file, "fill_orthonormal", "`svft` takes the singular vectors alone")
@@ -273,9 +266,8 @@ def _bottleneck(kind: str) -> Callable[[FactoryFile, Conversion], _Settings]:
         else:
             made.needs(
                 file, "reduction_factor", "method.hidden",
-                f"is {factor:g}, a share of the model's width, which is not known here; give the width of "
-                "the small "
-                "networks by --set method.hidden=NUMBER",
+                f"is {factor:g}, a share of the model's width, which is not known here; give the width of the "
+                "small networks by --set method.hidden=NUMBER",
             )  # fmt: skip
         shape = (file.text("non_linearity") or "relu").lower()
         shape = "silu" if shape == "swish" else shape
@@ -289,9 +281,8 @@ def _bottleneck(kind: str) -> Callable[[FactoryFile, Conversion], _Settings]:
             settings["scale"] = file.number("scaling", 4.0)
         made.differs(
             file, "finetuning_type",
-            f"`{name}` begins with zeros behind the small network and has no norm of its own, where "
-            "AdapterHub begins "
-            "with random values and puts norm and residual elsewhere",
+            f"`{name}` begins with zeros behind the small network and has no norm of its own, where AdapterHub "
+            "begins with random values and puts norm and residual elsewhere",
         )  # fmt: skip
         return name, settings
 
@@ -327,9 +318,8 @@ def _targets(file: FactoryFile, made: Conversion, key: str, default: tuple[str, 
         found.append(_ROLES.get(ending, ending))
     if pattern and key == "target_modules" and all(re.fullmatch(r"[\w, ]+", name) for name in names):
         made.warnings.append(
-            f"{key} is a text, which Hugging Face PEFT takes for a pattern of the whole path: it matches "
-            "no module, "
-            "and training ends with an error"
+            f"{key} is a text, which Hugging Face PEFT takes for a pattern of the whole path: it matches no "
+            "module, and training ends with an error"
         )
     return list(dict.fromkeys(found))
 
@@ -351,8 +341,8 @@ def _encoder_hidden(file: FactoryFile, made: Conversion) -> dict[str, int]:
         if hidden is None:
             made.needs(
                 file, "encoder_hidden_size", "method.encoder_hidden",
-                "is not given, which means the model's width, and that is not known here; give it, or "
-                "--set method.encoder_hidden=NUMBER",
+                "is not given, which means the model's width, and that is not known here; give it, or --set "
+                "method.encoder_hidden=NUMBER",
             )  # fmt: skip
     return {} if hidden is None else {"encoder_hidden": hidden}
 

@@ -41,9 +41,8 @@ def convert_training(file: FactoryFile, made: Conversion, gpus: int, *, trains: 
         f", with {virtual} virtual tokens, which the limit there does not count" if virtual else "",
     )  # fmt: skip
     made.warnings.append(
-        "a prompt that is too long loses its end, with the header of the answer, and long references are "
-        "cut before "
-        "they are scored (ERRATA.md, long-prompts); here the middle of the longest field goes"
+        "a prompt that is too long loses its end, with the header of the answer, and long references are cut "
+        "before they are scored (ERRATA.md, long-prompts); here the middle of the longest field goes"
     )
     _precision(file, made)
     if trains:
@@ -68,8 +67,8 @@ def _model(file: FactoryFile, made: Conversion) -> None:
         made.notes.append(f"model {model} is a path of another machine; put yours, or --set model=FOLDER.")
     elif not hub and not Path(model).exists():
         made.notes.append(
-            f"model {model} is a path from another folder, and nothing is there from here; put yours, or "
-            "--set model=FOLDER."
+            f"model {model} is a path from another folder, and nothing is there from here; put yours, or --set "
+            "model=FOLDER."
         )
     revision = file.text("model_revision")
     if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
@@ -128,17 +127,16 @@ def _dataset(file: FactoryFile, made: Conversion, key: str) -> str | None:
         return None
     if len(names) > 1:
         made.problems.append(
-            f"{file.place(key)}: {key} names {len(names)} datasets, {', '.join(names)}; a run has one: "
-            "make a grid of them "
-            "(docs/grids.md), or convert with one dataset; training on a mixture is not offered"
+            f"{file.place(key)}: {key} names {len(names)} datasets, {', '.join(names)}; a run has one: make a "
+            "grid of them (docs/grids.md), or convert with one dataset; training on a mixture is not offered"
         )
         return None
     [name] = names
     plain = name.removesuffix("_eval")
     if plain != name and key == "dataset" and plain in dataset_names():
         made.problems.append(
-            f"{file.place(key)}: dataset {name} is the test split of {plain}, and training on it would "
-            f"leak; take {plain}"
+            f"{file.place(key)}: dataset {name} is the test split of {plain}, and training on it would leak; "
+            f"take {plain}"
         )
         return None
     try:
@@ -167,8 +165,7 @@ def _precision(file: FactoryFile, made: Conversion) -> None:
     else:
         made.taken(file, "bf16", "dtype", "auto", ": bfloat16 on a GPU, float32 on a CPU")
     for key in ("pure_bf16", "bf16", "fp16"):
-        if not made.is_said(file, key):
-            made.left_out(file, key, "dtype says it")
+        made.left_out(file, key, "dtype says it")
 
 
 def _batch(file: FactoryFile, made: Conversion, gpus: int) -> int:
