@@ -211,6 +211,35 @@ def test_the_defects_that_a_file_meets_are_told_with_their_errata(tmp_path):
     assert named & known >= {"p-tuning-encoder", "long-prompts"}
 
 
+def test_a_template_counts_where_it_is_another_than_the_models(tmp_path):
+    made = converted(tmp_path)
+    assert told(made, "template")[0][0] == "same"
+    for model, template, expected in (
+        ("meta-llama/Llama-3.2-1B-Instruct", "llama3", "begins with a system message"),
+        ("someone/phi-3-mini", "gemma", "the model's name does not say"),
+        ("someone/llama-3", "lama3", "not known here; did you mean 'llama3'"),
+        ("someone/llama-3", "vicuna", "the chat template of the model's tokenizer"),
+        ("Qwen/Qwen3-1.7B", "qwen3", "thinking is off"),
+    ):
+        refused(tmp_path, train(model_name_or_path=model, template=template), expected)
+    off = converted(tmp_path, train(model_name_or_path="Qwen/Qwen3-1.7B", template="qwen3", enable_thinking=False))
+    assert {verdict for verdict, _ in told(off, "template")} == {"same"}
+
+
+def test_switches_that_go_wrong_there_are_told(tmp_path):
+    other = evaluation(compute_pscp=True, compute_classification_metrics=True, eval_dataset="rte")
+    made = converted(tmp_path, train(finetuning_type="prompt-tuning", num_virtual_tokens=4, quantization_bit=4), other, accepted=["quantization_bit"])  # fmt: skip
+    text = "\n".join(made.warnings)
+    for part in (
+        "jieba",
+        "which are lost then",
+        "unknown class",
+        "quantized base is refused",
+        "task_type is missing",
+    ):
+        assert part in text, part
+
+
 def test_an_evaluation_of_another_method_is_told(tmp_path):
     made = converted(tmp_path, train(**IA3), evaluation(finetuning_type="prompt-tuning", num_virtual_tokens=100))
     assert any("theirs_eval.yaml says prompt-tuning and theirs.yaml ia3" in warning for warning in made.warnings)

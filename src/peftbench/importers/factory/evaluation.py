@@ -8,7 +8,17 @@ from typing import Any
 from peftbench.errors import suggestion
 from peftbench.importers.factory.conversion import Conversion
 from peftbench.importers.factory.file import FactoryFile, Missing
-from peftbench.importers.factory.keys import LEFT_OUT, METHOD_KEYS, MUST_BE, TASK_KEYS, TRAINING_KEYS, known_keys
+from peftbench.importers.factory.keys import (
+    DEFECTS,
+    HF_KINDS,
+    LEFT_OUT,
+    METHOD_KEYS,
+    MUST_BE,
+    TASK_KEYS,
+    TRAINING_KEYS,
+    known_keys,
+    scored_on_training,
+)
 from peftbench.importers.factory.methods import kind_of, other_methods_keys
 
 
@@ -49,10 +59,7 @@ def _tested(file: FactoryFile, made: Conversion) -> None:
             "is tested on the dataset that it is trained on"
         )
     elif names and not names[0].endswith("_eval"):
-        made.warnings.append(
-            f"eval_dataset {names[0]} is the training split there ({names[0]}_eval is the test split), so that "
-            "the rows it was trained on are scored; here it is always the test split"
-        )
+        made.warnings.append(scored_on_training(names[0]))
     made.left_out(file, "eval_dataset", "the test split of the dataset is taken")
 
 
@@ -111,6 +118,7 @@ def account_for_the_rest(file: FactoryFile, made: Conversion, *, inert: bool) ->
         for key in keys:
             made.left_out(file, key, why)
     _senders(file, made)
+    _defects(file, made)
     if file.given("resume_from_checkpoint"):
         made.left_out(
             file, "resume_from_checkpoint", "checkpoints of others cannot be gone on from; a run begins anew"
@@ -141,6 +149,19 @@ def _same(value: object, same: tuple[object, ...]) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "yes", "on", "false", "no", "off"):
         value = value.lower() in ("true", "yes", "on")
     return any(value == each and isinstance(value, bool) == isinstance(each, bool) for each in same)
+
+
+def _defects(file: FactoryFile, made: Conversion) -> None:
+    """What goes wrong there with settings that are left out here."""
+    made.warnings += [sentence for key, sentence in DEFECTS.items() if file.given(key) and file.switch(key, False)]
+    kind = kind_of(file)
+    if file.given("quantization_bit") and kind not in ("lora", "oft"):
+        made.warnings.append(f"a quantized base is refused for {kind}, as for every method but LoRA and OFT")
+    if kind in HF_KINDS and "task_type" not in file.values:
+        made.warnings.append(
+            f"task_type is missing, so that Hugging Face PEFT is not told what {kind} is put on; "
+            "CAUSAL_LM is meant"
+        )
 
 
 def _senders(file: FactoryFile, made: Conversion) -> None:

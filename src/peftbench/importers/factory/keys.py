@@ -139,6 +139,34 @@ METHOD_KEYS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What `finetuning_type` can be, and the keys that each reads; a key of another one is without effect there."""
 
+HF_KINDS = ("ia3", "lntuning", "prompt-tuning", "prefix-tuning", "p-tuning")
+"""Kinds that Hugging Face PEFT computes from a configuration of its own."""
+
+DEFECTS = {
+    "predict_with_generate": (
+        "answering needs jieba, nltk and rouge-chinese, which are not installed with it, and is scored with a "
+        "tokenizer for Chinese, whatever the dataset"
+    ),
+    "compute_pscp": (
+        "PSCP takes all FLOPs in place of the difference to the base and scores from 0 to 1, and what is "
+        "missing for it is found before the answers are saved, which are lost then"
+    ),
+    "compute_classification_metrics": (
+        "its macro-F1 minds case and counts an unknown class of its own, and is not the F1 of the script that "
+        "scores afterwards"
+    ),
+}
+"""Switches that are left out here, and what goes wrong there with each."""
+
+
+def scored_on_training(name: str) -> str:
+    """What is said of an evaluation on a training split."""
+    return (
+        f"eval_dataset {name} is the training split there ({name}_eval is the test split), so that the rows it "
+        "was trained on are scored; here it is always the test split"
+    )
+
+
 TASK_KEYS = ("task_type", "peft_type", "inference_mode", "num_transformer_submodules")
 """Keys of Hugging Face PEFT's configurations that a user has to repeat there."""
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,15 @@ from typing import Any
 from peftbench.datasets.files import read_rows
 from peftbench.errors import DataError
 from peftbench.importers.factory.descriptions import Description
-from peftbench.importers.reading import MEGABYTE, MOST_LINES_BYTES, check_json, content, json_lines, short
+from peftbench.importers.reading import (
+    MEGABYTE,
+    MOST_LINES_BYTES,
+    MOST_TEXT,
+    check_json,
+    content,
+    json_lines,
+    short,
+)
 
 ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
 
@@ -18,11 +27,13 @@ ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
 def local_rows(found: Description, folder: Path) -> list[dict[str, str | None]]:
     """The rows of a description with the columns that count, as texts; raises `DataError` with the first fault."""
     name = found.file or ""
+    if len(name) > MOST_TEXT or not name.isprintable():
+        raise DataError(f"its file is called {short(name)}, which is no name of a file")
     file = folder / name
     if Path(name).is_absolute() or not file.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"its file {short(name)} lies outside the folder of dataset_info.json; put a copy there")
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "is not there"
+    if not os.path.isfile(file):  # noqa: PTH113  (pathlib raises for a name that is too long)
+        what = "is a folder" if os.path.isdir(file) else "is not there"  # noqa: PTH112
         raise DataError(f"its file {short(name)} {what}; put the file beside dataset_info.json")
     if file.suffix not in ENDINGS:
         raise DataError(f"its file {short(name)} ends in none of {', '.join(ENDINGS)}; convert it to one of these")

@@ -3,6 +3,7 @@
 Where a key is not given its default there is what counts. Methods are converted in `methods`.
 """
 
+import os
 import re
 from math import ceil
 from pathlib import Path
@@ -11,7 +12,7 @@ from peftbench.datasets.catalog import dataset_names, get_dataset
 from peftbench.errors import UnknownName, suggestion
 from peftbench.importers.factory.conversion import Conversion
 from peftbench.importers.factory.file import FactoryFile
-from peftbench.importers.factory.keys import TEMPLATES, WITHOUT_CHAT
+from peftbench.importers.factory.keys import TEMPLATES, WITHOUT_CHAT, scored_on_training
 from peftbench.importers.factory.methods import convert_method, virtual_tokens
 
 _NO_CLIPPING = 1e30
@@ -61,11 +62,12 @@ def _model(file: FactoryFile, made: Conversion) -> None:
         made.needs(file, key, "model", "is missing; give it, or --set model=FOLDER")
         made.put("model", "missing")
         return
-    hub = re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
+    here = "model" in made.chosen or os.path.exists(model)  # noqa: PTH110  (pathlib raises for a long name)
+    hub = not here and re.fullmatch(r"\w[\w.-]*/[\w.-]+", model) is not None
     made.taken(file, key, "model", model)
-    if Path(model).is_absolute() and not Path(model).exists():
+    if not here and Path(model).is_absolute():
         made.notes.append(f"model {model} is a path of another machine; put yours, or --set model=FOLDER.")
-    elif not hub and not Path(model).exists():
+    elif not here and not hub:
         made.notes.append(
             f"model {model} is a path from another folder, and nothing is there from here; put yours, or --set "
             "model=FOLDER."
@@ -95,7 +97,14 @@ def _template(file: FactoryFile, made: Conversion, model: str) -> None:
     if template is None:
         return
     belongs = TEMPLATES.get(template)
-    if belongs and belongs in model.lower():
+    if template == "llama3" and re.search(r"llama-3\.[1-9]", model.lower()):
+        made.differs(
+            file, key,
+            "the chat template of the tokenizer is used, which from Llama 3.1 on begins with a system "
+            "message that "
+            "llama3 has not",
+        )  # fmt: skip
+    elif belongs and belongs in model.lower():
         made.same(file, key, "the model's own chat template is used, which this one is written after")
     elif template in WITHOUT_CHAT:
         made.differs(
@@ -148,6 +157,8 @@ def _dataset(file: FactoryFile, made: Conversion, key: str) -> str | None:
         )
         return None
     made.taken(file, key, "dataset", plain)
+    if key == "eval_dataset" and plain == name:
+        made.warnings.append(scored_on_training(name))
     made.warnings += [f"{plain}: {one[0].lower()}{one[1:].rstrip('.')}" for one in spec.published.differences]
     return plain
 
