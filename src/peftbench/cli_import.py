@@ -89,10 +89,16 @@ def import_config(
         if as_json:
             print_json({**converted.facts(), "files": [file.as_posix() for file in written]})
             return
-        from peftbench.console import flat, print_table
+        from peftbench.console import print_table
+        from peftbench.importers.factory.conversion import plain
 
-        rows = [(said.file, said.key, flat(said.value), said.verdict, said.text) for said in converted.said]
-        print_table("", ["file", "key", "value", "verdict", "what became of it"], rows)
+        for name in dict.fromkeys(said.file for said in converted.said):
+            rows = [
+                (said.key, None if said.verdict == "default" else plain(said.value), said.verdict, said.text)
+                for said in converted.said
+                if said.file == name
+            ]
+            print_table(name, ["key", "value", "verdict", "what became of it"], rows)
         _print_list("what would have gone wrong there", converted.warnings)
         _print_list("to know", converted.notes)
         _print_list("written", [file.as_posix() for file in written])

@@ -1,6 +1,11 @@
 """`peftbench import config` and `import datasets` as a user meets them, up to a run with what they wrote."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.e2e.test_cli import call, refused
 from tests.unit.importers.factory_files import described, evaluation, moods, on_hub, train, written
@@ -86,3 +91,19 @@ def test_datasets_of_their_own_are_entries_with_rows(tmp_path):
         "none of 1 entries can be taken", "import", "datasets", file, "--only", "pile", "--output", tmp_path / "x"
     )
     assert not (tmp_path / "x").exists()
+
+
+def test_the_guide_can_be_followed_and_shows_what_comes_out(tmp_path):
+    guide = (Path(__file__).parents[2] / "docs" / "from-peft-factory.md").read_text(encoding="utf-8")
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {**os.environ, "PATH": places, "PEFTBENCH_DATA": ""}
+    printed = []
+    for block in re.findall(r"```sh\n(.*?)```", guide, re.DOTALL):
+        done = subprocess.run(
+            ["bash", "-euc", block], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append("".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines()))
+    shown = re.findall(r"```text\n(.*?)```", guide, re.DOTALL)
+    assert shown[0] == printed[0]
+    assert shown[2] == printed[3]

@@ -250,6 +250,15 @@ def test_an_evaluation_of_another_method_is_told(tmp_path):
     refused(tmp_path, train(), "do_sample is not given; answers are greedy", other=evaluation(do_sample=...))
 
 
+def test_two_files_of_one_name_are_told_apart(tmp_path):
+    first, second = (written(tmp_path / each, {"train": train(), "eval": evaluation()}[each], "config.yaml") for each in ("train", "eval"))  # fmt: skip
+    made = convert_config(first, second)
+    for file, settings_of in (("train/config.yaml", train()), ("eval/config.yaml", evaluation())):
+        assert {said.key for said in made.said if said.file == file and said.verdict != "default"} == set(
+            settings_of
+        )
+
+
 def test_the_base_model_needs_no_training_file(tmp_path):
     settings = evaluation(adapter_name_or_path=..., finetuning_type="full")
     made = converted(tmp_path, settings)

@@ -69,6 +69,10 @@ def convert_config(
     first = read_factory_file(train, given, used)
     other = read_factory_file(evaluation, given, used) if evaluation else None
     _check_order(first, other)
+    if other is not None and evaluation is not None and other.name == first.name:
+        first.name, other.name = (f"{each.absolute().parent.name}/{each.name}" for each in (train, evaluation))
+        if first.name == other.name:
+            raise ConfigError(f"{first.name} is given twice; give the training file and that of its evaluation")
     for key, path in _PATHS.items():
         if path in chosen and isinstance(first.values.get(key), Missing):
             first.values[key] = None

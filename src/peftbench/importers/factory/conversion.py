@@ -59,7 +59,7 @@ class Conversion:
             self.say(file, key, "left out", f"--set {path} stands in for it")
             return
         self.put(path, value)
-        self.say(file, key, "taken" if key in file.values else "default", f"{path}: {_plain(value)}{more}")
+        self.say(file, key, "taken" if key in file.values else "default", f"{path}: {plain(value)}{more}")
 
     def left_out(self, file: FactoryFile, key: str, why: str) -> None:
         """A given key, of which nothing was said, is left out for a reason that changes no result."""
@@ -76,7 +76,7 @@ class Conversion:
         if key in self.accepted:
             self.say(file, key, "accepted", why)
         else:
-            given = f"{key} is {_plain(file.shown(key))}" if key in file.values else f"{key} is not given"
+            given = f"{key} is {plain(file.shown(key))}" if key in file.values else f"{key} is not given"
             self.refusals.setdefault(key, f"{file.place(key)}: {given}; {why}")
 
     def needs(self, file: FactoryFile, key: str, path: str, sentence: str) -> None:
@@ -94,7 +94,8 @@ class Conversion:
         return known or key in self.refusals
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value as it is written in a file, without quotes."""
     if isinstance(value, bool | None.__class__):
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
