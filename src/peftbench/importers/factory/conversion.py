@@ -99,5 +99,5 @@ def plain(value: Any) -> str:
     if isinstance(value, bool | None.__class__):
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(plain, value))}]"
     return str(value)
