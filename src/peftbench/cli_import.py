@@ -94,7 +94,7 @@ def import_config(
 
         for name in dict.fromkeys(said.file for said in converted.said):
             rows = [
-                (said.key, None if said.verdict == "default" else plain(said.value), said.verdict, said.text)
+                (said.key, plain(said.value) if said.given else None, said.verdict, said.text)
                 for said in converted.said
                 if said.file == name
             ]

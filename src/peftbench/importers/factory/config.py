@@ -160,7 +160,7 @@ def _finished(made: Conversion, settings: Sequence[str]) -> ConvertedConfig:
     source = Source("the converted file", made.values)
     apply_settings(source, settings, {})
     config = checked(RunConfig, source)
-    values = dict(source.values)
+    values = {key: source.values[key] for key in RunConfig.model_fields if key in source.values}
     evaluation = values.pop("evaluation", {}) or {}
     names = sorted({said.file for said in made.said})
     head = f"# Converted from {' and '.join(name.encode('ascii', 'replace').decode() for name in names)}.\n"

@@ -19,7 +19,9 @@ class Said:
     file: str
     key: str
     value: Any
-    """As given; None where the key was not given and its default there is what counts."""
+    """As given; None where it was not, or was given as nothing."""
+    given: bool
+    """Whether the file has the key; otherwise its default there is what counts."""
     verdict: Verdict
     text: str
     """As what it was taken, or why it was left out."""
@@ -86,7 +88,7 @@ class Conversion:
 
     def say(self, file: FactoryFile, key: str, verdict: Verdict, text: str) -> None:
         """Note what became of a key."""
-        self.said.append(Said(file.name, key, file.shown(key), verdict, text))
+        self.said.append(Said(file.name, key, file.shown(key), key in file.values, verdict, text))
 
     def is_said(self, file: FactoryFile, key: str) -> bool:
         """Whether something has been said of a key of this file."""

@@ -105,7 +105,11 @@ def _template(file: FactoryFile, made: Conversion, model: str) -> None:
             "llama3 has not",
         )  # fmt: skip
     elif belongs and belongs in model.lower():
-        made.same(file, key, "the model's own chat template is used, which this one is written after")
+        made.same(file, key, "the chat template of the model's tokenizer is used")
+        if template != "llama3":
+            made.notes.append(
+                f"Template {template} is made for such models; whether it is theirs to the letter was not checked."
+            )
     elif template in WITHOUT_CHAT:
         made.differs(
             file, key, "the chat template of the model's tokenizer is used, and a plain one if it has none"
