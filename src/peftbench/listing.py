@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from peftbench.datasets import dataset_names, example_of, get_dataset
 from peftbench.datasets.catalog import under_protocol
+from peftbench.datasets.examples import instruction_for
+from peftbench.datasets.prompts import with_prompts
 from peftbench.errors import DataError, NeedsWeights, UnknownName
 from peftbench.schema import DatasetSpec, Prompt, Protocol
 
@@ -160,7 +162,9 @@ def prompts_of(run_folder: Path, lines: Sequence[str]) -> list[Prompt]:
     from peftbench.store import find_run
 
     config = find_run(run_folder).config()
-    spec = under_protocol(get_dataset(config.dataset), config.protocol)
+    asked = with_prompts(get_dataset(config.dataset), config.data.prompts, config.protocol)
+    instruction = instruction_for(asked, config.protocol, "test")
+    spec = under_protocol(asked, config.protocol).model_copy(update={"instruction": instruction})
     return [_prompt(spec, line, number + 1) for number, line in enumerate(lines)]
 
 
@@ -170,21 +174,22 @@ def _prompt(spec: DatasetSpec, line: str, number: int) -> Prompt:
             given = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"line {number} begins like JSON but is none: {error}; mend it") from error
-        names = {field.column: field.label for field in spec.fields}
-        names |= {field.label: field.label for field in spec.fields}
+        columns = {field.label: field.column for field in spec.fields if field.label}
+        columns |= {field.column: field.column for field in spec.fields}
         for key in given:
-            if key not in names:
-                raise UnknownName("field", key, [field.label for field in spec.fields], f"line {number}: ")
+            if key not in columns:
+                known = [field.label or field.column for field in spec.fields]
+                raise UnknownName("field", key, known, f"line {number}: ")
         for key, value in given.items():
             if not isinstance(value, str | int | float) or isinstance(value, bool):
                 raise DataError(f"line {number}: field {key!r} is {value!r}, expected a text")
-        texts = {names[key]: str(value) for key, value in given.items()}
-        missing = [field.label for field in spec.fields if not texts.get(field.label)]
+        texts = {columns[key]: str(value) for key, value in given.items()}
+        missing = [field.label or field.column for field in spec.fields if not texts.get(field.column)]
         if len(missing) == len(spec.fields):
             raise DataError(f"line {number} has none of the fields {', '.join(missing)}; give their texts")
         return Prompt(
             spec.instruction,
-            tuple((field.label, texts[field.label]) for field in spec.fields if texts.get(field.label)),
+            tuple((field.label, texts[field.column]) for field in spec.fields if texts.get(field.column)),
         )
     if len(spec.fields) == 1:
         return Prompt(spec.instruction, ((spec.fields[0].label, line),))

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from peftbench.datasets import PreparedDataset, get_dataset
 from peftbench.datasets.kept import KeptDatasets, kept_for
+from peftbench.datasets.prompts import with_prompts
 from peftbench.engine.base import Base, load_base
 from peftbench.engine.loading import Where, check_name, choose_device, fingerprint, model_label, threads
 from peftbench.engine.processes import check_processes
@@ -66,7 +67,7 @@ def make_plan(
         wanted.append("test")
     observer.phase("reading rows")
     data = (kept or kept_for(rows)).load(
-        get_dataset(config.dataset),
+        with_prompts(get_dataset(config.dataset), config.data.prompts, config.protocol),
         protocol=config.protocol,
         data_dir=_directory(config),
         rows=rows,

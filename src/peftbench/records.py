@@ -21,6 +21,8 @@ class DataConfig(Frozen):
 
     directory: Name | None = None
     """Folder with `<dataset>/<split>.{parquet,jsonl,jsonl.gz}`; None takes the hub."""
+    prompts: Name | None = None
+    """Prompt pack of `peftbench import datasets`, for `protocol: published`; None takes our prompts."""
     allow_partial: bool = False
     """Accept fewer rows than Table 4 counts; the record says so."""
     train_rows: Positive | None = None

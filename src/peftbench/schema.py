@@ -125,6 +125,8 @@ class PublishedRule(Frozen):
     prepare: str | None = None
     counts: Counts | None = None
     """Rows of the two splits where `splits` names others than Table 4 counts."""
+    instruction: str | None = None
+    """Instruction in place of ours; only a prompt pack has one."""
     train_instruction: str | None = None
     """Instruction in training where it differs from the one in evaluation."""
     max_new_tokens: int = 1024

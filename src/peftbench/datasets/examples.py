@@ -71,10 +71,12 @@ def example_of(spec: DatasetSpec, protocol: Protocol = "corrected", role: Role =
 
 
 def instruction_for(spec: DatasetSpec, protocol: Protocol, role: Role) -> str:
-    """The instruction of a split, which under `published` can be another one in training."""
-    if protocol == "published" and role == "train" and spec.published.train_instruction is not None:
-        return spec.published.train_instruction
-    return spec.instruction
+    """The instruction of a split; under `published` it can be a prompt pack's, or another one in training."""
+    if protocol == "corrected":
+        return spec.instruction
+    rule = spec.published
+    asked = spec.instruction if rule.instruction is None else rule.instruction
+    return rule.train_instruction if role == "train" and rule.train_instruction is not None else asked
 
 
 def _example(spec: DatasetSpec, row: Row, id: str, instruction: str) -> Example:

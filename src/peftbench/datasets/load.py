@@ -110,7 +110,7 @@ def load_dataset(
         split_seed=split_seed,
         train_rows_limit=train_rows,
         test_rows_limit=test_rows,
-        differences=(*spec.published.differences, *NOT_KNOWN_TO_BE_EXACT) if protocol == "published" else (),
+        differences=_differences(spec) if protocol == "published" else (),
     )
     test = prepared.get("test", ())
     return PreparedDataset(
@@ -121,6 +121,16 @@ def load_dataset(
         facts=facts,
         overlapping_test_ids=None if overlapping is None else _ids(overlapping) & {item.id for item in test},
     )
+
+
+def _differences(spec: DatasetSpec) -> tuple[str, ...]:
+    """What `published` does otherwise or may do otherwise; a prompt pack settles instructions and layout."""
+    *others, layout, instructions = NOT_KNOWN_TO_BE_EXACT
+    rule = spec.published
+    if rule.instruction is None:
+        return (*rule.differences, *others, layout, instructions)
+    bare = rule.fields is not None and not any(field.label for field in rule.fields)
+    return (*rule.differences, *others, *(() if bare else (layout,)))
 
 
 def content_hash(examples: Iterable[Example]) -> str:
