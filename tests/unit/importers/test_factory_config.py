@@ -240,6 +240,17 @@ def test_switches_that_go_wrong_there_are_told(tmp_path):
         assert part in text, part
 
 
+def test_four_bits_are_taken_and_eight_mean_something_else(tmp_path):
+    made = converted(tmp_path, train(quantization_bit=4, double_quantization=True))
+    assert (made.config.quantization, told(made, "quantization_bit")[0][0]) == ("nf4", "taken")
+    assert told(made, "double_quantization")[0][0] == "left out"
+    for changes in ({"quantization_type": "fp4"}, {"double_quantization": False}, {"quantization_method": "hqq"}):
+        refused(tmp_path, train(quantization_bit=4, **changes), "nf4 or int8 by bitsandbytes, or not at all")
+    refused(tmp_path, train(quantization_bit=8), "--set quantization=int8 keeps its weights alone")
+    made = converted(tmp_path, train(quantization_bit=8), settings=["quantization=int8"])
+    assert (made.config.quantization, told(made, "quantization_bit")[0][0]) == ("int8", "left out")
+
+
 def test_an_evaluation_of_another_method_is_told(tmp_path):
     made = converted(tmp_path, train(**IA3), evaluation(finetuning_type="prompt-tuning", num_virtual_tokens=100))
     assert any("theirs_eval.yaml says prompt-tuning and theirs.yaml ia3" in warning for warning in made.warnings)
@@ -270,7 +281,7 @@ def test_the_base_model_needs_no_training_file(tmp_path):
 EXPRESSED = {
     "lr_scheduler_type": "linear",
     "optim": "adafactor",
-    "quantization_bit": 4,
+    "quantization_bit": 8,
     "packing": True,
     "train_on_prompt": True,
     "neftune_noise_alpha": 5,

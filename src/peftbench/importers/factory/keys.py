@@ -87,7 +87,6 @@ MUST_BE: dict[str, tuple[tuple[object, ...], object, str]] = {
     "new_special_tokens": ((None,), None, "the vocabulary is that of the model"),
     "add_tokens": ((None,), None, "the vocabulary is that of the model"),
     "additional_target": ((None,), None, "nothing is trained but the method"),
-    "quantization_bit": ((None, 0), None, "the base is not quantized"),
     "train_on_prompt": ((False,), False, "only the answer is learned"),
     "packing": ((False, None), None, "each sample sees itself alone, and a batch has so many samples"),
     "neat_packing": ((False,), False, "a batch has so many samples, however they are packed"),

@@ -5,6 +5,7 @@ Where a key is not given its default there is what counts. Methods are converted
 
 import os
 import re
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def convert_training(file: FactoryFile, made: Conversion, gpus: int, *, trains: 
         "before they are scored (ERRATA.md, long-prompts); here the middle of the longest field goes"
     )
     _precision(file, made)
+    _quantization(file, made)
     if trains:
         batch = _batch(file, made, gpus)
         rows = _rows(file, made, dataset)
@@ -181,6 +183,35 @@ def _precision(file: FactoryFile, made: Conversion) -> None:
         made.taken(file, "bf16", "dtype", "auto", ": bfloat16 on a GPU, float32 on a CPU")
     for key in ("pure_bf16", "bf16", "fp16"):
         made.left_out(file, key, "dtype says it")
+
+
+_NF4: Mapping[str, tuple[object, object]] = {
+    "quantization_bit": (4, None),
+    "quantization_method": ("bnb", "bnb"),
+    "quantization_type": ("nf4", "nf4"),
+    "double_quantization": (True, True),
+}
+"""What means `quantization: nf4`, and the defaults there."""
+
+
+def _quantization(file: FactoryFile, made: Conversion) -> None:
+    key = "quantization_bit"
+    found = {name: file.values.get(name, default) for name, (_, default) in _NF4.items()}
+    if not found[key]:
+        made.same(file, key, "the base is not quantized")
+        return
+    if found == {name: wanted for name, (wanted, _) in _NF4.items()}:
+        made.taken(file, key, "quantization", "nf4", ", of its projections, with double quantization")
+        for name in _NF4:
+            made.left_out(file, name, "quantization says it")
+    elif "quantization" in made.chosen:
+        made.left_out(file, key, "--set quantization stands in for it")
+    elif found[key] == 8:
+        made.differs(
+            file, key, "LLM.int8() quantizes inputs as well; --set quantization=int8 keeps its weights alone"
+        )
+    else:
+        made.differs(file, key, "a base is quantized as nf4 or int8 by bitsandbytes, or not at all")
 
 
 def _batch(file: FactoryFile, made: Conversion, gpus: int) -> int:
