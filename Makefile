@@ -42,6 +42,11 @@ lint: $(READY)
 web:
 	cd web && npm ci --no-fund --no-audit && npm run check && npm test && npm run build
 
+# The documentation as a site in build/docs, which opens from the disk.
+.PHONY: docs
+docs: $(READY)
+	$(VENV)/bin/mkdocs build --strict --quiet
+
 bench: $(READY)
 	$(RUN) -m bench.table
 
