@@ -18,10 +18,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from peftbench.datasets.catalog import get_dataset
-from peftbench.errors import ConfigError, UnknownName, suggestion
+from peftbench.errors import ConfigError, PeftBenchError, UnknownName, suggestion
+from peftbench.methods.plugins import resolved, spec_named, spec_of
 from peftbench.methods.specs import methods
 from peftbench.records import EvaluationConfig, RunConfig
-from peftbench.schema import Frozen, MethodSpec
+from peftbench.schema import Frozen, MethodChoice, MethodSpec
 
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -262,6 +263,7 @@ def _put(source: Source, path: tuple[str, ...], value: Any, place: str) -> None:
 def checked(model: type[M], source: Source) -> M:
     """Plain data as a checked model; raises `ConfigError` with every problem, each with its place."""
     if model is RunConfig:
+        _name_method(source)
         _choose_learning_rate(source)
     problems = list(source.problems)
     checked: M | None = None
@@ -341,16 +343,41 @@ def _described(model: type[BaseModel], path: Path_) -> Iterator[tuple[str, str |
         yield name, info.description
 
 
+def _name_method(source: Source) -> None:
+    """Put a method's own name, and what its code is, where it is named by its file or brought by a package."""
+    given = source.values.get("method")
+    choice = _choice(given)
+    found = choice and resolved(choice)
+    if found is None or found == choice:
+        return
+    source.values["method"] = found.model_dump()
+    if not isinstance(given, dict) or "settings" not in given:
+        source.places = {
+            ("method", "settings", *path[1:])
+            if path[:1] == ("method",) and path[1:] not in ((), ("name",))
+            else path: place
+            for path, place in source.places.items()
+        }
+
+
+def _choice(value: object) -> MethodChoice | None:
+    """A method as it is given; None for what is told elsewhere."""
+    try:
+        return MethodChoice.model_validate_json(json.dumps(value, default=str))
+    except ValidationError:
+        return None
+
+
 def _choose_learning_rate(source: Source) -> None:
     """Where a file gives one learning rate for each method, take that of the method at hand."""
     training, path = source.values.get("training"), ("training", "learning_rate")
     rates = training.get("learning_rate") if isinstance(training, dict) else None
     if not isinstance(training, dict) or not isinstance(rates, dict):
         return
-    for name in rates:
+    for name in list(rates):
         try:
-            methods.get(name)
-        except UnknownName as error:
+            rates = {spec_named(key).name if key == name else key: rate for key, rate in rates.items()}
+        except PeftBenchError as error:
             source.problems.append(f"{source.place((*path, name))}: {error}")
     method = source.values.get("method")
     name = method.get("name") if isinstance(method, dict) else method
@@ -380,8 +407,8 @@ def _name_problems(model: type[BaseModel], source: Source) -> Iterator[str]:
     if not isinstance(name, str):
         return
     try:
-        spec = methods.get(name)
-    except UnknownName as error:
+        spec = spec_of(_choice(method) or MethodChoice(name=name))
+    except PeftBenchError as error:
         yield f"{source.place(('method', 'name'))}: {error}"
         return
     if isinstance(method, dict):

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -16,10 +16,11 @@ from peftbench.config import Path_, Source, apply_settings, checked, read_yaml, 
 from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.errors import ConfigError, UnknownName, suggestion
 from peftbench.identity import cell_id
+from peftbench.methods.plugins import known_spec, resolved, spec_of
 from peftbench.methods.specs import methods
 from peftbench.records import Commit, Name, RunConfig, RunResult
 from peftbench.resources import Cluster
-from peftbench.schema import Frozen, Protocol
+from peftbench.schema import Frozen, MethodChoice, MethodCode, Protocol
 
 MOST_CELLS = 1_000_000
 
@@ -46,6 +47,8 @@ class MethodEntry(Frozen):
     name: str
     settings: dict[str, Any] = {}
     each: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1)]] = {}
+    code: MethodCode | None = None
+    """Of a method that is not part of this package; filled in when the grid is expanded."""
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +89,9 @@ class Selection(Frozen):
 
 
 _AXES = ("models", "methods", "datasets", "seeds", "protocols", "train_rows")
+
+
+S = TypeVar("S", bound=Selection)
 
 
 class Override(Selection):
@@ -142,7 +148,7 @@ class Cell:
         config = self.config
         rows = "" if config.data.train_rows is None else f", {config.data.train_rows} rows"
         protocol = "" if config.protocol == "corrected" else f", {config.protocol}"
-        seed = "" if methods.get(config.method.name).build is None else f", seed {config.seed}"
+        seed = "" if spec_of(config.method).build is None else f", seed {config.seed}"
         return f"{config.method} on {config.dataset}{rows}{protocol}{seed}"
 
     @property
@@ -194,6 +200,7 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
     models of one name, an exclusion or override that meets no cell, no cell at all.
     """
     source = source or Source(grid.name, grid.model_dump(mode="json"))
+    grid = _with_names(grid)
     problems = list(_problems_of_axes(grid, source))
     met: set[tuple[str, int]] = set()
     places = [_below(source, "overrides", number, "set") for number in range(len(grid.overrides))]
@@ -212,7 +219,7 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
         except ConfigError as error:
             problems += error.problems
             continue
-        method, dataset = methods.get(config.method.name), get_dataset(config.dataset)
+        method, dataset = spec_of(config.method), get_dataset(config.dataset)
         cell = Cell(cell_id(config, dataset=dataset, method=method), config)
         cells.setdefault(cell.id, cell)
         if len(cells) > MOST_CELLS:
@@ -262,10 +269,13 @@ def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, R
     for result in results:
         if result.evaluation is None and result.status == "done":
             continue
+        method = known_spec(result.config.method)
         try:
-            method, dataset = methods.get(result.config.method.name), get_dataset(result.config.dataset)
+            dataset = get_dataset(result.config.dataset)
         except UnknownName:
-            continue  # made with a plug-in that is not here
+            method = None
+        if method is None:
+            continue  # made with a plug-in that is not here, or was another
         for config in (result.config, result.config.model_copy(update={"dtype": "auto"})):
             id_ = cell_id(config, dataset=dataset, method=method)
             if id_ not in found or found[id_].status == "failed":
@@ -303,16 +313,33 @@ class _Wanted:
                 into[key] = value
 
 
+def _with_names(grid: Grid) -> Grid:
+    """The grid with methods by name where it names files; one that cannot be loaded is told with its cells."""
+    names, entries = {}, []
+    for entry in grid.methods:
+        choice = resolved(MethodChoice(name=entry.name, code=entry.code))
+        names[entry.name] = choice.name
+        entries.append(entry.model_copy(update={"name": choice.name, "code": choice.code}))
+
+    def renamed(rule: S) -> S:
+        wanted = rule.methods and tuple(names.get(name, name) for name in rule.methods)
+        return rule.model_copy(update={"methods": wanted})
+
+    rules = {"exclude": tuple(map(renamed, grid.exclude)), "overrides": tuple(map(renamed, grid.overrides))}
+    return grid.model_copy(update={"methods": tuple(entries), **rules})
+
+
 def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
     chosen = [
-        (number, entry.name, settings)
+        (number, entry, settings)
         for number, entry in enumerate(grid.methods)
         for settings in (entry.choices() if entry.name in methods else [entry.settings])
     ]
     of_run, of_methods = _below(source, "run"), [_places_of_settings(source, k) for k in range(len(grid.methods))]
-    for (m, model), protocol, (d, dataset), limit, (k, method, settings) in itertools.product(
+    for (m, model), protocol, (d, dataset), limit, (k, entry, settings) in itertools.product(
         enumerate(grid.models), grid.protocols, enumerate(grid.datasets), grid.train_rows, chosen
     ):
+        method = entry.name
         trains = method not in methods or methods.get(method).build is not None
         rows = _rows(dataset, protocol, limit) if trains else None
         for s, seed in enumerate(grid.seeds if trains else grid.seeds[:1]):
@@ -324,7 +351,7 @@ def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
                 **model.model_dump(),
                 "protocol": protocol,
                 "dataset": dataset,
-                "method": {"name": method, "settings": settings},
+                "method": MethodChoice(name=method, settings=settings, code=entry.code).model_dump(),
                 "seed": seed,
                 "data": {"train_rows": rows},
             }

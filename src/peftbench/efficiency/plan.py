@@ -21,7 +21,7 @@ from peftbench.engine.loading import DTYPES, explained, weightless
 from peftbench.engine.probe import strange_layers
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.methods import build_adapter
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.records import EvaluationConfig
 from peftbench.schema import MethodChoice, MethodSpec
 
@@ -54,7 +54,7 @@ def predict(
     """
     load = Load(batch, tokens, min(answer_tokens, tokens - 1), shared_tokens, gradient_checkpointing)
     check(load, dtype)
-    spec = methods.get(method.name)
+    spec = spec_of(method)
     settings = method.settings_for(spec)
     module, estimated = _module(model, revision, dtype, "padded")
     base_params = sum(parameter.numel() for parameter in module.parameters())

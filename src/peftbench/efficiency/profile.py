@@ -26,7 +26,7 @@ from peftbench.engine.model import LanguageModel
 from peftbench.engine.runs import Outcome
 from peftbench.errors import ConfigError
 from peftbench.methods import build_adapter
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.records import EfficiencyProfile
 from peftbench.schema import MethodChoice
 
@@ -195,7 +195,7 @@ def measure(
     module = loaded.module
     if engine == "padded":
         stock_attention(module)
-    spec = methods.get(method.name)
+    spec = spec_of(method)
     found: dict[str, Any] = {}
     deployed = None
     if spec.build is not None:
