@@ -112,14 +112,13 @@ def _report(name: str, lines: list[dict[str, Any]], late: str | None, status: in
     report = Report(loaded["method"] if loaded else name, loaded["code"] if loaded else None)
     if said:
         first = said.splitlines()[0][:_LONGEST_PRINT]
-        report.notes.append(
-            f"it prints ({first!r}), which is kept off standard output; remove what is for debugging only"
-        )
+        report.notes.append(f"it prints ({first!r}), which is kept off standard output")
     expected, mend = "its file is loaded", "let the file define the method and do nothing else"
     ended = late or f"it ended the process with status {status}"
     if loaded is None:
-        found = last["why"] if last["stage"] == "refused" else ended
-        report.promises.append(_line("loaded", "broken", expected, found, mend))
+        refused = last["stage"] == "refused"  # which says how it is mended
+        found = _line("loaded", "broken", expected, last["why"] if refused else ended, None if refused else mend)
+        report.promises.append(found)
         return report
     report.promises.append(_line("loaded", "kept", expected))
     for each in lines:
@@ -129,8 +128,8 @@ def _report(name: str, lines: list[dict[str, Any]], late: str | None, status: in
         report.families = last["families"]
     else:
         doing = next((each["doing"] for each in reversed(lines) if each["stage"] == "checking"), "building it")
-        found, mend = f"{ended} while this was checked: {doing}", "look for a loop, or for a call that ends Python"
-        report.promises.append(_line("comes to an end", "broken", "every check comes to an end", found, mend))
+        why, mend = f"{ended} while this was checked: {doing}", "look for a loop, or for a call that ends Python"
+        report.promises.append(_line("comes to an end", "broken", "every check comes to an end", why, mend))
     return report
 
 
@@ -141,13 +140,14 @@ def _line(
 
 
 def sentences(report: Report) -> list[str]:
-    """The report in words: each promise with its status, and of a broken one what was found and how it is mended."""
+    """The report in words: each promise with its status; of a broken one what was found and how it is mended."""
     lines = []
     for each in report.promises:
         claim = f" ({each['mend']})" if each["status"] == "not claimed" else ""
         lines.append(f"{each['status']:11}  {each['expected']}{claim}")
         if each["found"]:
             lines.append(f"{'':11}    found: {each['found']}")
+        if each["mend"] and each["status"] == "broken":
             lines.append(f"{'':11}    mend:  {each['mend']}")
     fits = [family for family, why in report.families.items() if why is None]
     if report.families:

@@ -17,8 +17,8 @@ def new_method(name: str, folder: Path) -> list[Path]:
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name) or keyword.iskeyword(name):
         raise ConfigError(
-            f"{name!r} cannot be the name of a method; use lower-case letters, digits and underscores, beginning with "
-            "a letter, such as my_method"
+            f"{name!r} cannot be the name of a method; use lower-case letters, digits and underscores, "
+            "beginning with a letter, such as my_method"
         )
     if name in methods:
         raise ConfigError(f"method {name!r} exists already (peftbench show method {name}); choose another name")

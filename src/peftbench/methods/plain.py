@@ -122,7 +122,8 @@ class PlainAdapter(Adapter):
         first = self.made[0]
         if not first.initial:
             raise ConfigError(
-                f"{self.what} trains nothing: its modules hold no nn.Parameter that asks for a gradient"
+                f"{self.what} trains nothing: its modules hold no nn.Parameter that asks for a gradient; "
+                "keep what is trained in one"
             )
         for made in self.made:
             if {n: v.shape for n, v in made.initial.items()} != {n: v.shape for n, v in first.initial.items()}:

@@ -148,8 +148,9 @@ def findings(
     try:
         trial.build()
     except Exception as error:
-        found = str(error) if isinstance(error, ConfigError) else f"it ended with {told(error)}"
-        yield _finding("built", "broken", "it is built on a tiny Llama model", found, _MEND_BUILD)
+        said = isinstance(error, ConfigError)  # with the way to mend it
+        found, mend = (str(error), None) if said else (f"it ended with {told(error)}", _MEND_BUILD)
+        yield _finding("built", "broken", "it is built on a tiny Llama model", found, mend)
         for each in PROMISES:
             yield _finding(each.check.__name__, "not checked", each.expected)
         return
