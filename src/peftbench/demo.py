@@ -159,6 +159,11 @@ of the methods.
 Learning rates: one for each method, found on training and validation rows (docs/learning-rates.md).
 Preset `demo`: {training.epochs} epochs, {training.validations} validations, and unlike section 4 of the paper"""
     )
+    own = {entry.name for entry in demo_grid().methods}
+    if further := [each.method.name for each in wanted if each.method.name not in own]:
+        print(
+            f"  {', '.join(dict.fromkeys(further))}: added, at the learning rate that was given, which nobody tuned"
+        )
     for entry in grid.methods:
         if entry.settings:
             changed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.settings.items())

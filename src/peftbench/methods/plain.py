@@ -102,12 +102,12 @@ class PlainAdapter(Adapter):
                 f"{self.what} acts on {name!r}, which this {kind} model does not have; find_targets finds "
                 "roles in every family"
             ) from error
-        needed = [
-            each
+        taken = [
+            each.kind
             for each in list(signature(type(module).forward).parameters.values())[1:]
-            if each.default is Parameter.empty and each.kind is not Parameter.VAR_KEYWORD
+            if each.kind is not Parameter.VAR_KEYWORD
         ]
-        if not name or len(needed) != 1 or needed[0].kind is Parameter.VAR_POSITIONAL:
+        if not name or taken != [Parameter.POSITIONAL_OR_KEYWORD]:
             raise ConfigError(
                 f"{self.what} acts on {name!r}, a {type(module).__name__} with several inputs; act on "
                 "projections, norms or a feed-forward part"
