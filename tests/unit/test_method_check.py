@@ -83,7 +83,7 @@ def test_the_command_says_all_and_keeps_its_json_free_of_prints(tmp_path):
 
 
 def test_a_name_or_file_that_there_is_not_is_a_mistake_of_the_input(tmp_path):
-    with pytest.raises(ConfigError, match="does not exist; give the path of a file"):
+    with pytest.raises(ConfigError, match="does not exist; give the path of a Python file"):
         check_method(str(tmp_path / "no.py"))
     done = run("check", "method", "lorra")
     assert (done.returncode, done.stdout) == (2, "")
@@ -145,7 +145,7 @@ def test_what_new_writes_passes_its_own_test_and_is_not_overwritten(tmp_path):
     (tmp_path / "my_own.py").unlink()
     again = run("new", "method", "my_own", cwd=tmp_path)
     assert (again.returncode, again.stdout) == (2, "")
-    assert "'test_my_own.py' is there and is not overwritten" in again.stderr
+    assert "'test_my_own.py' is there already and is not overwritten" in again.stderr
     assert not (tmp_path / "my_own.py").exists()
 
 
