@@ -161,9 +161,7 @@ Preset `demo`: {training.epochs} epochs, {training.validations} validations, and
     )
     own = {entry.name for entry in demo_grid().methods}
     if further := [each.method.name for each in wanted if each.method.name not in own]:
-        print(
-            f"  {', '.join(dict.fromkeys(further))}: added, at the learning rate that was given, which nobody tuned"
-        )
+        print(f"  {', '.join(dict.fromkeys(further))}: added, at the learning rate that was given")
     for entry in grid.methods:
         if entry.settings:
             changed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.settings.items())

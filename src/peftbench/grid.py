@@ -8,97 +8,22 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
 from peftbench.config import Path_, Source, apply_settings, checked, read_yaml, shipped
 from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.errors import ConfigError, UnknownName, suggestion
+from peftbench.gridentries import AXES, MethodEntry, ModelEntry, Override, Selection, by_name, renamed
 from peftbench.identity import cell_id
-from peftbench.methods.plugins import known_spec, resolved, spec_of
+from peftbench.methods.plugins import known_spec, spec_of
 from peftbench.methods.specs import methods
-from peftbench.records import Commit, Name, RunConfig, RunResult
+from peftbench.records import RunConfig, RunResult
 from peftbench.resources import Cluster
-from peftbench.schema import Frozen, MethodChoice, MethodCode, Protocol
+from peftbench.schema import Frozen, MethodChoice, Protocol
 
 MOST_CELLS = 1_000_000
-
-
-def _listed(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value if value is None else (value,)
-
-
-class ModelEntry(Frozen):
-    """A model of a grid: its folder, or its hub id with the commit."""
-
-    model: Name
-    model_revision: Commit | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return {"model": value} if isinstance(value, str) else value
-
-
-class MethodEntry(Frozen):
-    """A method of a grid: its settings, and under `each` those of which every value makes a cell."""
-
-    name: str
-    settings: dict[str, Any] = {}
-    each: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1)]] = {}
-    code: MethodCode | None = None
-    """Of a method that is not part of this package; filled in when the grid is expanded."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_forms(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, Mapping) and "settings" not in value:
-            own = {key: item for key, item in value.items() if key in ("name", "each")}
-            return {**own, "settings": {key: item for key, item in value.items() if key not in own}}
-        return value
-
-    def choices(self) -> Iterator[dict[str, Any]]:
-        """The settings of each cell: every combination of the values under `each`."""
-        for values in itertools.product(*self.each.values()):
-            yield {**self.settings, **dict(zip(self.each, values, strict=True))}
-
-
-Axis = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
-Numbers = Annotated[tuple[int, ...] | None, BeforeValidator(_listed)]
-
-
-class Selection(Frozen):
-    """Cells that have one of the values in every axis that is named; one value may stand without brackets."""
-
-    models: Axis = None
-    methods: Axis = None
-    datasets: Axis = None
-    seeds: Numbers = None
-    protocols: Axis = None
-    train_rows: Numbers = None
-
-    def holds(self, config: Mapping[str, Any]) -> bool:
-        """Whether a cell with these values is among them."""
-        return all(
-            wanted is None or config[axis] in wanted
-            for axis, wanted in ((name, getattr(self, name)) for name in _AXES)
-        )
-
-
-_AXES = ("models", "methods", "datasets", "seeds", "protocols", "train_rows")
-
-
-S = TypeVar("S", bound=Selection)
-
-
-class Override(Selection):
-    """Settings of a run that hold for a selection of cells."""
-
-    set: dict[str, Any]
-    """Keys as under `run`."""
 
 
 class Grid(Frozen):
@@ -200,7 +125,9 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
     models of one name, an exclusion or override that meets no cell, no cell at all.
     """
     source = source or Source(grid.name, grid.model_dump(mode="json"))
-    grid = _with_names(grid)
+    entries, names = by_name(grid.methods)
+    rules = {"exclude": renamed(grid.exclude, names), "overrides": renamed(grid.overrides, names)}
+    grid = grid.model_copy(update={"methods": entries, **rules})
     problems = list(_problems_of_axes(grid, source))
     met: set[tuple[str, int]] = set()
     places = [_below(source, "overrides", number, "set") for number in range(len(grid.overrides))]
@@ -313,22 +240,6 @@ class _Wanted:
                 into[key] = value
 
 
-def _with_names(grid: Grid) -> Grid:
-    """The grid with methods by name where it names files; one that cannot be loaded is told with its cells."""
-    names, entries = {}, []
-    for entry in grid.methods:
-        choice = resolved(MethodChoice(name=entry.name, code=entry.code))
-        names[entry.name] = choice.name
-        entries.append(entry.model_copy(update={"name": choice.name, "code": choice.code}))
-
-    def renamed(rule: S) -> S:
-        wanted = rule.methods and tuple(names.get(name, name) for name in rule.methods)
-        return rule.model_copy(update={"methods": wanted})
-
-    rules = {"exclude": tuple(map(renamed, grid.exclude)), "overrides": tuple(map(renamed, grid.overrides))}
-    return grid.model_copy(update={"methods": tuple(entries), **rules})
-
-
 def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
     chosen = [
         (number, entry, settings)
@@ -343,7 +254,7 @@ def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
         trains = method not in methods or methods.get(method).build is not None
         rows = _rows(dataset, protocol, limit) if trains else None
         for s, seed in enumerate(grid.seeds if trains else grid.seeds[:1]):
-            axes = dict(zip(_AXES, (model.model, method, dataset, seed, protocol, rows), strict=True))
+            axes = dict(zip(AXES, (model.model, method, dataset, seed, protocol, rows), strict=True))
             wanted = _Wanted(axes, source.name)
             wanted.put({"output": f"runs/{grid.name}"})
             wanted.put(grid.run, of_run)
