@@ -56,6 +56,8 @@ def check_method(
     Raises `ConfigError` if the file is not there or the name is not known. All else that is wrong with the method
     is in the report.
     """
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"--seconds is {seconds}, expected a number above 0, such as {SECONDS:g}")
     if is_file(name) and not Path(name).is_file():
         raise ConfigError(
             f"method file {name!r} does not exist; give the path of a Python file, or a method's name"

@@ -7,9 +7,13 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from typing import TextIO
 
 from peftbench.errors import ConfigError, PeftBenchError
 
+PRINTED_TO: ContextVar[TextIO | None] = ContextVar("printed_to", default=None)
+"""Where what it prints goes; standard error for None."""
 _NOT_THEIRS = ("_StopRecomputationError", "DishonestAdapter")
 """Errors by which torch and the engine speak to themselves."""
 
@@ -21,7 +25,7 @@ def contained(what: str, fix: str, file: str = "") -> Iterator[None]:
     Errors with a message of their own, want of memory and Ctrl-C pass as they are.
     """
     try:
-        with redirect_stdout(sys.stderr):
+        with redirect_stdout(PRINTED_TO.get() or sys.stderr):
             yield
     except (PeftBenchError, MemoryError):
         raise

@@ -22,8 +22,10 @@ def main() -> None:
             out.flush()
 
         from peftbench.errors import PeftBenchError
+        from peftbench.outside import PRINTED_TO
         from peftbench.testing import promises
 
+        PRINTED_TO.set(sys.stdout)  # which is kept for a note
         tell(stage="ready")
         from peftbench.config import checked_settings
         from peftbench.methods.plugins import spec_named
