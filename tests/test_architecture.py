@@ -17,7 +17,9 @@ HEAVY = {"torch", "transformers", "peft"}
 MAY_IMPORT_HEAVY = (
     "engine/",
     "follower.py",
+    "methods/additions.py",
     "methods/native.py",
+    "methods/plain.py",
     "methods/soft_prompts.py",
     "methods/selective.py",
     "methods/bottleneck.py",

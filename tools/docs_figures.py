@@ -32,11 +32,6 @@ def engine() -> None:
     for row, length in enumerate(OWN):
         own, rest = ("own text", length), ("padding", longest - length)
         kinds = [("common beginning", SHARED), own, ("answer", ANSWER), rest]
-            ("common beginning", SHARED),
-            ("own text", length),
-            ("answer", ANSWER),
-            ("padding", longest - length),
-        ]
         cells(above, 0, len(OWN) - 1 - row, kinds)
     padded = len(OWN) * (SHARED + longest + ANSWER)
     above.set_title(f"side by side, padded: {padded} tokens, logits of each", loc="left", fontsize=10)
@@ -65,15 +60,11 @@ def protocol() -> None:
     figure, axes = plt.subplots(figsize=(8, 1.7))
     for number, (title, text) in enumerate(steps):
         x = 2.0 * number
-        axes.add_patch(
-            FancyBboxPatch((x, 0), 1.45, 1.3, boxstyle="round,pad=0.05", fc="#EAF3F9", ec="#0072B2")
-        )
+        axes.add_patch(FancyBboxPatch((x, 0), 1.45, 1.3, boxstyle="round,pad=0.05", fc="#EAF3F9", ec="#0072B2"))
         axes.text(x + 0.72, 1.08, title, ha="center", va="center", fontsize=11, weight="bold", color="#222222")
         axes.text(x + 0.72, 0.5, text, ha="center", va="center", fontsize=8, color="#222222")
         if number:
-            axes.annotate(
-                "", (x - 0.08, 0.65), (x - 0.47, 0.65), arrowprops={"arrowstyle": "->"}
-            )
+            axes.annotate("", (x - 0.08, 0.65), (x - 0.47, 0.65), arrowprops={"arrowstyle": "->"})
     axes.set_xlim(-0.15, 9.6)
     axes.set_ylim(-0.15, 1.45)
     axes.axis("off")

@@ -16,7 +16,7 @@ from peftbench.efficiency.plan import predict
 from peftbench.engine.base import text_density
 from peftbench.engine.loading import in_cache, located
 from peftbench.errors import ConfigError, PeftBenchError
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.records import RunConfig
 from peftbench.schema import DatasetSpec, LengthQuantiles
 
@@ -85,7 +85,7 @@ def cost_of_run(
         update={name: getattr(answering, name) for name in ("answer_prefill_seconds", "answer_token_seconds")}
     )
     most = config.evaluation.max_new_tokens or spec.max_new_tokens
-    trains = methods.get(config.method.name).build is not None
+    trains = spec_of(config.method).build is not None
     # An untrained model may go on until it is stopped.
     longest = min(most, lengths.longest_answer) if trains else most
     low, high = (
@@ -134,7 +134,7 @@ class Costs:
     @cached_property
     def virtual_tokens(self) -> int:
         """Tokens that the method puts into the context."""
-        settings = self.config.method.settings_for(methods.get(self.config.method.name))
+        settings = self.config.method.settings_for(spec_of(self.config.method))
         return int(getattr(settings, "virtual_tokens", 0))
 
     def limit(self, config: RunConfig) -> int:
@@ -145,7 +145,7 @@ class Costs:
         """Whether what all samples begin with is computed once a step."""
         if config.engine.shared_prefix != "auto":
             return config.engine.shared_prefix == "always"
-        settings = config.method.settings_for(methods.get(config.method.name)).model_dump()
+        settings = config.method.settings_for(spec_of(config.method)).model_dump()
         return self.engine == "packed" and not any(
             name.endswith("dropout") and value for name, value in settings.items()
         )

@@ -246,13 +246,18 @@ for command in (recommend, results, report, compare, ranks, profile, plan, calib
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option(help="Folder of the demo's runs.")] = Path("runs/demo"),
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="FILE|NAME", help="A further method, also several.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(help="That of the further methods.")] = 1e-2,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare the base model and six methods on four small tasks with the model that is shipped."""
     with reported():
-        from peftbench.demo import show
+        from peftbench.demo import show, with_methods
 
-        show(output, as_json=as_json)
+        show(output, [*with_methods(method or (), learning_rate), *(settings or ())], as_json=as_json)
 
 
 @app.command()

@@ -47,6 +47,8 @@ class ResultRow(Frozen):
     """Name of the method."""
     settings: str
     """Settings of the method that were given, as JSON with sorted keys; {} where all are defaults."""
+    method_code: str | None
+    """Content hash of the file of a method of your own, whose text lies beside the run; none for another."""
     seed: Whole
     """Seed of the run; without meaning for the base model."""
     learning_rate: float | None
@@ -219,6 +221,7 @@ def row_of(result: RunResult, folder: str) -> ResultRow:
         "protocol": config.protocol,
         "method": config.method.name,
         "settings": json.dumps(config.method.settings, sort_keys=True, ensure_ascii=False),
+        "method_code": config.method.code.sha256 if config.method.code else None,
         "seed": config.seed,
         "partial": any(part.data.partial for part in (train, evaluation) if part),
         "train_test_overlap_rows": last.data.train_test_overlap_rows,

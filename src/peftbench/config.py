@@ -18,10 +18,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from peftbench.datasets.catalog import get_dataset
-from peftbench.errors import ConfigError, UnknownName, suggestion
-from peftbench.methods.specs import methods
+from peftbench.errors import ConfigError, PeftBenchError, UnknownName, suggestion
+from peftbench.methods.plugins import spec_of
+from peftbench.naming import choice_of, choose_learning_rate, name_method
 from peftbench.records import EvaluationConfig, RunConfig
-from peftbench.schema import Frozen, MethodSpec
+from peftbench.schema import Frozen, MethodChoice, MethodSpec
 
 M = TypeVar("M", bound=BaseModel)
 Path_ = tuple[str | int, ...]
@@ -262,7 +263,8 @@ def _put(source: Source, path: tuple[str, ...], value: Any, place: str) -> None:
 def checked(model: type[M], source: Source) -> M:
     """Plain data as a checked model; raises `ConfigError` with every problem, each with its place."""
     if model is RunConfig:
-        _choose_learning_rate(source)
+        name_method(source)
+        choose_learning_rate(source)
     problems = list(source.problems)
     checked: M | None = None
     try:
@@ -341,30 +343,6 @@ def _described(model: type[BaseModel], path: Path_) -> Iterator[tuple[str, str |
         yield name, info.description
 
 
-def _choose_learning_rate(source: Source) -> None:
-    """Where a file gives one learning rate for each method, take that of the method at hand."""
-    training, path = source.values.get("training"), ("training", "learning_rate")
-    rates = training.get("learning_rate") if isinstance(training, dict) else None
-    if not isinstance(training, dict) or not isinstance(rates, dict):
-        return
-    for name in rates:
-        try:
-            methods.get(name)
-        except UnknownName as error:
-            source.problems.append(f"{source.place((*path, name))}: {error}")
-    method = source.values.get("method")
-    name = method.get("name") if isinstance(method, dict) else method
-    rest = {key: value for key, value in training.items() if key != "learning_rate"}
-    if name in rates:
-        rest["learning_rate"] = rates[name]
-    elif name in methods.names() and methods.get(str(name)).build:
-        source.problems.append(
-            f"{source.place(path)}: there is no learning rate for method {name!r}, only for {', '.join(rates)}; "
-            f"add it, or pass --set training.learning_rate=<number>"
-        )
-    source.values["training"] = rest
-
-
 def _name_problems(model: type[BaseModel], source: Source) -> Iterator[str]:
     """Names and method settings, which the models cannot check without the registries."""
     if model is not RunConfig:
@@ -380,8 +358,8 @@ def _name_problems(model: type[BaseModel], source: Source) -> Iterator[str]:
     if not isinstance(name, str):
         return
     try:
-        spec = methods.get(name)
-    except UnknownName as error:
+        spec = spec_of(choice_of(method) or MethodChoice(name=name))
+    except PeftBenchError as error:
         yield f"{source.place(('method', 'name'))}: {error}"
         return
     if isinstance(method, dict):

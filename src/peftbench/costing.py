@@ -9,7 +9,7 @@ from peftbench.console import bytes_text, flops_text, seconds_text
 from peftbench.efficiency.cost import Engine, Measured, Prediction
 from peftbench.efficiency.devices import Device, StepCost, device_called, find_device, roofline
 from peftbench.errors import ConfigError, UnknownName
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_named
 from peftbench.schema import MethodChoice, Quantization
 
 
@@ -116,9 +116,11 @@ def profile(
 ) -> Profile:
     """Predict, and unless `measured` is false measure, the cost of a method: what `peftbench profile` shows."""
     # Names are looked up before torch is loaded.
-    spec = methods.get(method)
+    spec = spec_named(method)
     choice = MethodChoice(
-        name=method, settings=checked_settings(spec, settings).model_dump(mode="json", exclude_defaults=True)
+        name=spec.name,
+        code=spec.code,
+        settings=checked_settings(spec, settings).model_dump(mode="json", exclude_defaults=True),
     )
     named = find_device(device) if device is not None else None
     if quantization is not None and quantization not in get_args(Quantization):

@@ -7,7 +7,7 @@ parameters; the grid scales what would otherwise take hours, and the output name
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from peftbench.config import shipped
 from peftbench.console import observing, print_table
 from peftbench.efficiency.cost import Prediction
 from peftbench.efficiency.plan import predict
-from peftbench.errors import DataError
+from peftbench.errors import ConfigError, DataError
 from peftbench.grid import Grid, load_grid
 from peftbench.gridrun import look, prepare, run_grid
 from peftbench.launch import LaunchOptions
 from peftbench.leaderboard import Row, compare
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_named, spec_of
 from peftbench.penalty import CostModel, pscp
 from peftbench.records import TINY, RunConfig, RunResult, TrainingConfig
 from peftbench.schema import MethodChoice
@@ -39,22 +39,40 @@ def demo_grid() -> Grid:
     return load_grid(GRID)[0]
 
 
-def configs(output: Path) -> list[RunConfig]:
+def configs(output: Path, settings: Sequence[str] = ()) -> list[RunConfig]:
     """The runs of the demo; the base model, which is not trained, is evaluated once a task."""
-    return [cell.config for cell in load_grid(GRID, run__output=str(output / "runs"))[1]]
+    return [cell.config for cell in load_grid(GRID, settings, run__output=str(output / "runs"))[1]]
 
 
-def show(output: Path, *, as_json: bool = False) -> list[RunResult]:
+def with_methods(names: Sequence[str], learning_rate: float) -> list[str]:
+    """Settings of the demo's grid by which it has further methods, by name or file, at one learning rate.
+
+    Raises `ConfigError` or `UnknownName` for a method that there is not, or that the demo has.
+    """
+    if not names:
+        return []
+    entries = [{"name": entry.name, "settings": entry.settings} for entry in demo_grid().methods]
+    rates = []
+    for name in names:
+        spec = spec_named(name)
+        if spec.name in [entry["name"] for entry in entries]:
+            raise ConfigError(f"the demo has method {spec.name!r} already; give another with --method")
+        entries.append({"name": name, "settings": {}})
+        rates.append(f"run.training.learning_rate.{spec.name}={learning_rate}")
+    return [f"methods={json.dumps(entries)}", *rates]
+
+
+def show(output: Path, settings: Sequence[str] = (), *, as_json: bool = False) -> list[RunResult]:
     """Make the runs, print the comparison, and return the results; finished runs are read back.
 
-    Raises `KeyboardInterrupt` if it was stopped, and `DataError` if a run failed.
+    `settings` change the grid. Raises `KeyboardInterrupt` if it was stopped, and `DataError` if a run failed.
     """
     begun = time.monotonic()
-    results = run_all(output)
+    results = run_all(output, settings)
     if as_json:
         print(json.dumps([json.loads(result.model_dump_json()) for result in results], indent=1))
     else:
-        print_comparison(compare(results), output)
+        print_comparison(compare(results), output, settings)
         print(f"Time: {time.monotonic() - begun:.0f} s")
     return results
 
@@ -89,7 +107,7 @@ def run_all(output: Path, settings: Sequence[str] = (), processes: int | None = 
 # ------------------------------------------------------------------------------------------------- the table
 
 
-def predicted_costs(training: TrainingConfig) -> dict[str, Prediction]:
+def predicted_costs(chosen: Iterable[MethodChoice], training: TrainingConfig) -> dict[str, Prediction]:
     """What each method costs on the model, before anything is run."""
     return {
         str(choice): predict(
@@ -102,16 +120,16 @@ def predicted_costs(training: TrainingConfig) -> dict[str, Prediction]:
             engine="packed",
             kernels="cpu",
         )
-        for entry in demo_grid().methods
-        for choice in [MethodChoice(name=entry.name, settings=entry.settings)]
-        if methods.get(entry.name).build
+        for choice in chosen
+        if spec_of(choice).build
     }
 
 
-def print_comparison(rows: Sequence[Row], output: Path) -> None:
+def print_comparison(rows: Sequence[Row], output: Path, settings: Sequence[str] = ()) -> None:
     """The comparison as a table, and what has to be known to read it."""
-    grid, training = demo_grid(), configs(output)[-1].training
-    costs, seeds = predicted_costs(training), len(grid.seeds)
+    grid, wanted = load_grid(GRID, settings)[0], configs(output, settings)
+    training, seeds = wanted[-1].training, len(grid.seeds)
+    costs = predicted_costs({str(each.method): each.method for each in wanted}.values(), training)
     columns = (
         "method",
         *grid.datasets,
@@ -124,7 +142,7 @@ def print_comparison(rows: Sequence[Row], output: Path) -> None:
         "PSCP",
         "seconds",
     )
-    print_table("", columns, [_cells(row, costs) for row in rows], right=columns[1:])
+    print_table("", columns, [_cells(row, grid.datasets, costs) for row in rows], right=columns[1:])
     missing = [f"{row.method}: {', '.join(row.missing)}" for row in rows if row.missing]
     if missing:
         print(f"No mean where a run is missing or failed: {'; '.join(missing)}.")
@@ -140,6 +158,9 @@ of the methods.
 Learning rates: one for each method, found on training and validation rows (docs/learning-rates.md).
 Preset `demo`: {training.epochs} epochs, {training.validations} validations, and unlike section 4 of the paper"""
     )
+    own = {entry.name for entry in demo_grid().methods}
+    if further := [each.method.name for each in wanted if each.method.name not in own]:
+        print(f"  {', '.join(dict.fromkeys(further))}: added, at the learning rate that was given")
     for entry in grid.methods:
         if entry.settings:
             changed = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in entry.settings.items())
@@ -147,12 +168,12 @@ Preset `demo`: {training.epochs} epochs, {training.validations} validations, and
     print(f"Records: {output / 'runs'}")
 
 
-def _cells(row: Row, costs: Mapping[str, Prediction]) -> tuple[str | None, ...]:
+def _cells(row: Row, datasets: Sequence[str], costs: Mapping[str, Prediction]) -> tuple[str | None, ...]:
     interval, cost = row.mean, costs.get(row.method)
     memory = cost.peak_train_memory_bytes if cost else None
     return (
         row.method.partition("(")[0],
-        *(f"{row.scores[dataset]:.1f}" if dataset in row.scores else None for dataset in demo_grid().datasets),
+        *(f"{row.scores[dataset]:.1f}" if dataset in row.scores else None for dataset in datasets),
         None if interval is None else f"{interval.estimate:.1f}",
         None if interval is None or interval.low is None else f"{interval.low:.1f} to {interval.high:.1f}",
         None if row.lenient is None else f"{row.lenient:.1f}",

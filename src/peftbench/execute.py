@@ -28,7 +28,7 @@ from peftbench.errors import ConfigError, DataError
 from peftbench.finished import complete, first_of, read_record, tidy, write_record
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.mirrors import mirrored
 from peftbench.observer import Observer
 from peftbench.plan import Plan, Rows, load_base_of, make_plan
@@ -77,7 +77,7 @@ def run_many(
     """
     checked = [run_config(config) for config in configs]
     for config in checked:
-        if not evaluate and methods.get(config.method.name).build is None:
+        if not evaluate and spec_of(config.method).build is None:
             raise ConfigError(
                 f"method {config.method.name!r} trains nothing; use `run`, which evaluates it as it is"
             )
@@ -174,7 +174,7 @@ def _made_with(folder: RunFolder) -> str | None:
 
 def _deployed(folder: RunFolder, config: RunConfig, base: Base) -> Adapter | None:
     """The trained adapter of a run, read back from its folder; None for the base model."""
-    method = methods.get(config.method.name)
+    method = spec_of(config.method)
     if method.build is None:
         return None
     trained = folder.train_record()

@@ -24,7 +24,8 @@ from peftbench.engine.sharded import gather_embeddings, load_share, weight_bytes
 from peftbench.engine.step import gradients
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.methods import Recipe
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
+from peftbench.schema import MethodChoice
 
 FUNCTIONS: dict[str, Any] = {
     "gather_embeddings": gather_embeddings,
@@ -98,7 +99,7 @@ def adapter_of(parts: Sequence[Part], tensors: dict[str, Tensor], module: Any) -
     """
     members = []
     for number, part in enumerate(parts):
-        spec, files = methods.get(part.method), None
+        spec, files = spec_of(MethodChoice(name=part.method, code=part.code)), None
         with readable():
             settings = spec.settings.model_validate_json(part.settings)
         if part.files is not None:

@@ -15,7 +15,7 @@ from peftbench.efficiency.models import shipped_model
 from peftbench.engine.loading import check_access, check_name
 from peftbench.errors import ConfigError, DataError
 from peftbench.grid import Cell, finished
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.records import RunConfig, RunResult
 from peftbench.schema import DatasetSpec, Frozen
 
@@ -155,7 +155,7 @@ def _basis(device: Device | None, estimated: Sequence[bool]) -> str:
 def _forecast_cell(cell: Cell, record: RunResult | None, costs: "Costs", checks: "_Checks") -> CellForecast:
     config = cell.config
     spec = under_protocol(get_dataset(config.dataset), config.protocol)
-    trains = methods.get(config.method.name).build is not None
+    trains = spec_of(config.method).build is not None
     facts: dict[str, Any] = {
         "id": cell.id,
         "cell": str(cell),
@@ -275,7 +275,7 @@ def _downloads(configs: Iterable[RunConfig]) -> Iterator[Download]:
             models[config.model, config.model_revision] = None
         spec = under_protocol(get_dataset(config.dataset), config.protocol)
         if in_hub(spec, Path(config.data.directory) if config.data.directory else None):
-            trains = methods.get(config.method.name).build is not None
+            trains = spec_of(config.method).build is not None
             wanted = files.setdefault((spec.source.repository, spec.source.revision), {})
             for split in (spec.splits[role] for role in ("train", "test") if trains or role == "test"):
                 wanted.update(dict.fromkeys(spec.source.files.get(split, ())))

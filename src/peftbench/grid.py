@@ -11,90 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field
 
 from peftbench.config import Path_, Source, apply_settings, checked, read_yaml, shipped
 from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.errors import ConfigError, UnknownName, suggestion
+from peftbench.gridentries import AXES, MethodEntry, ModelEntry, Override, Selection, by_name, renamed
 from peftbench.identity import cell_id
-from peftbench.kinds import Commit, Name
+from peftbench.methods.plugins import known_spec, spec_of
 from peftbench.methods.specs import methods
 from peftbench.records import RunConfig, RunResult
 from peftbench.resources import Cluster
-from peftbench.schema import Frozen, Protocol
+from peftbench.schema import Frozen, MethodChoice, Protocol
 
 MOST_CELLS = 1_000_000
-
-
-def _listed(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value if value is None else (value,)
-
-
-class ModelEntry(Frozen):
-    """A model of a grid: its folder, or its hub id with the commit."""
-
-    model: Name
-    model_revision: Commit | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: object) -> object:
-        return {"model": value} if isinstance(value, str) else value
-
-
-class MethodEntry(Frozen):
-    """A method of a grid: its settings, and under `each` those of which every value makes a cell."""
-
-    name: str
-    settings: dict[str, Any] = {}
-    each: dict[str, Annotated[tuple[Any, ...], BeforeValidator(_listed), Field(min_length=1)]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_short_forms(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, Mapping) and "settings" not in value:
-            own = {key: item for key, item in value.items() if key in ("name", "each")}
-            return {**own, "settings": {key: item for key, item in value.items() if key not in own}}
-        return value
-
-    def choices(self) -> Iterator[dict[str, Any]]:
-        """The settings of each cell: every combination of the values under `each`."""
-        for values in itertools.product(*self.each.values()):
-            yield {**self.settings, **dict(zip(self.each, values, strict=True))}
-
-
-Axis = Annotated[tuple[str, ...] | None, BeforeValidator(_listed)]
-Numbers = Annotated[tuple[int, ...] | None, BeforeValidator(_listed)]
-
-
-class Selection(Frozen):
-    """Cells that have one of the values in every axis that is named; one value may stand without brackets."""
-
-    models: Axis = None
-    methods: Axis = None
-    datasets: Axis = None
-    seeds: Numbers = None
-    protocols: Axis = None
-    train_rows: Numbers = None
-
-    def holds(self, config: Mapping[str, Any]) -> bool:
-        """Whether a cell with these values is among them."""
-        return all(
-            wanted is None or config[axis] in wanted
-            for axis, wanted in ((name, getattr(self, name)) for name in _AXES)
-        )
-
-
-_AXES = ("models", "methods", "datasets", "seeds", "protocols", "train_rows")
-
-
-class Override(Selection):
-    """Settings of a run that hold for a selection of cells."""
-
-    set: dict[str, Any]
-    """Keys as under `run`."""
 
 
 class Grid(Frozen):
@@ -144,7 +74,7 @@ class Cell:
         config = self.config
         rows = "" if config.data.train_rows is None else f", {config.data.train_rows} rows"
         protocol = "" if config.protocol == "corrected" else f", {config.protocol}"
-        seed = "" if methods.get(config.method.name).build is None else f", seed {config.seed}"
+        seed = "" if spec_of(config.method).build is None else f", seed {config.seed}"
         return f"{config.method} on {config.dataset}{rows}{protocol}{seed}"
 
     @property
@@ -197,6 +127,9 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
     models of one name, an exclusion or override that meets no cell, no cell at all.
     """
     source = source or Source(grid.name, grid.model_dump(mode="json"))
+    entries, names = by_name(grid.methods)
+    rules = {"exclude": renamed(grid.exclude, names), "overrides": renamed(grid.overrides, names)}
+    grid = grid.model_copy(update={"methods": entries, **rules})
     problems = list(_problems_of_axes(grid, source))
     met: set[tuple[str, int]] = set()
     places = [_below(source, "overrides", number, "set") for number in range(len(grid.overrides))]
@@ -215,7 +148,7 @@ def expand(grid: Grid, source: Source | None = None) -> list[Cell]:
         except ConfigError as error:
             problems += error.problems
             continue
-        method, dataset = methods.get(config.method.name), get_dataset(config.dataset)
+        method, dataset = spec_of(config.method), get_dataset(config.dataset)
         cell = Cell(cell_id(config, dataset=dataset, method=method), config)
         cells.setdefault(cell.id, cell)
         if len(cells) > MOST_CELLS:
@@ -260,10 +193,13 @@ def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, R
     for result in results:
         if result.evaluation is None and result.status == "done":
             continue
+        method = known_spec(result.config.method)
         try:
-            method, dataset = methods.get(result.config.method.name), get_dataset(result.config.dataset)
+            dataset = get_dataset(result.config.dataset)
         except UnknownName:
-            continue  # made with a plug-in that is not here
+            method = None
+        if method is None:
+            continue  # made with a plug-in that is not here, or was another
         for config in (result.config, result.config.model_copy(update={"dtype": "auto"})):
             id_ = cell_id(config, dataset=dataset, method=method)
             if id_ not in found or found[id_].status == "failed":
@@ -303,18 +239,19 @@ class _Wanted:
 
 def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
     chosen = [
-        (number, entry.name, settings)
+        (number, entry, settings)
         for number, entry in enumerate(grid.methods)
         for settings in (entry.choices() if entry.name in methods else [entry.settings])
     ]
     of_run, of_methods = _below(source, "run"), [_places_of_settings(source, k) for k in range(len(grid.methods))]
-    for (m, model), protocol, (d, dataset), limit, (k, method, settings) in itertools.product(
+    for (m, model), protocol, (d, dataset), limit, (k, entry, settings) in itertools.product(
         enumerate(grid.models), grid.protocols, enumerate(grid.datasets), grid.train_rows, chosen
     ):
+        method = entry.name
         trains = method not in methods or methods.get(method).build is not None
         rows = _rows(dataset, protocol, limit) if trains else None
         for s, seed in enumerate(grid.seeds if trains else grid.seeds[:1]):
-            axes = dict(zip(_AXES, (model.model, method, dataset, seed, protocol, rows), strict=True))
+            axes = dict(zip(AXES, (model.model, method, dataset, seed, protocol, rows), strict=True))
             wanted = _Wanted(axes, source.name)
             wanted.put({"output": f"runs/{grid.name}"})
             wanted.put(grid.run, of_run)
@@ -322,7 +259,7 @@ def _combinations(grid: Grid, source: Source) -> Iterator[_Wanted]:
                 **model.model_dump(),
                 "protocol": protocol,
                 "dataset": dataset,
-                "method": {"name": method, "settings": settings},
+                "method": MethodChoice(name=method, settings=settings, code=entry.code).model_dump(),
                 "seed": seed,
                 "data": {"train_rows": rows},
             }

@@ -33,7 +33,7 @@ def train_id(
         "dtype": dtype,
         "dataset": [dataset.name, dataset.version],
         "protocol": config.protocol,
-        "method": [method.name, method.version],
+        "method": _method(config, method),
     }
     if config.quantization is not None:
         common["quantization"] = config.quantization
@@ -44,6 +44,12 @@ def train_id(
     rows = [data.splits["train"].sha256, data.splits["validation"].sha256]
     settings = config.method.without_defaults(method).settings
     return content_id({**common, "settings": settings, "seed": config.seed, "training": training, "rows": rows})
+
+
+def _method(config: RunConfig, method: MethodSpec) -> list[Any]:
+    """What is known of a method's code: its version, and outside this package the hash of its file."""
+    code = config.method.code or method.code
+    return [method.name, method.version, *([code.sha256] if code else [])]
 
 
 def _has_dropout(settings: Frozen) -> bool:
@@ -76,7 +82,7 @@ def cell_id(config: RunConfig, *, dataset: DatasetSpec, method: MethodSpec) -> s
         "dtype": config.dtype,
         "dataset": [dataset.name, dataset.version],
         "protocol": config.protocol,
-        "method": [method.name, method.version],
+        "method": _method(config, method),
         "allow_partial": config.data.allow_partial,
         "evaluation": {name: value for name, value in evaluation.items() if value is not None},
     }

@@ -4,7 +4,7 @@ Each function imports what it needs: a list has to be there at once.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,7 +12,7 @@ from peftbench.datasets import dataset_names, example_of, get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.datasets.examples import instruction_for
 from peftbench.datasets.prompts import with_prompts
-from peftbench.errors import DataError, NeedsWeights, UnknownName
+from peftbench.errors import ConfigError, DataError, NeedsWeights, UnknownName
 from peftbench.schema import DatasetSpec, Prompt, Protocol
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
             for spec in specs
         ]
     if kind == "methods":
-        from peftbench.methods.specs import methods
-
-        return [{"name": spec.name, "category": spec.category, "summary": spec.summary} for spec in methods]
+        return list(_methods())
     if kind == "columns":
         from peftbench.columns import described
 
@@ -54,6 +52,23 @@ def rows_of(kind: str) -> list[dict[str, Any]]:
     from peftbench.metrics import metrics
 
     return [{"name": metric.name, "summary": _first_line(metric.count.__doc__)} for metric in metrics]
+
+
+def _methods() -> Iterator[dict[str, Any]]:
+    """One row for each method; one of a package that cannot be used says why."""
+    from peftbench.methods.specs import methods
+    from peftbench.registry import package_of
+
+    for name in methods.names():
+        try:
+            spec = methods.get(name)
+        except ConfigError as error:
+            yield {"name": name, "category": "cannot be used", "summary": str(error)}
+            continue
+        yield {"name": spec.name, "category": spec.category, "summary": spec.summary}
+        for point in methods.packages().get(name, ()) if spec.code is None else ():
+            why = f"{name!r} of package {package_of(point)!r} has the name of a built-in method, which is used"
+            yield {"name": name, "category": "cannot be used", "summary": f"{why}; rename it in that package"}
 
 
 def _first_line(text: str | None) -> str:
@@ -122,9 +137,9 @@ def printed(cell: dict[str, Any]) -> str | None:
 def method(name: str, model: str | None, revision: str | None, changes: Sequence[str]) -> dict[str, Any]:
     """A method's settings with their meaning, and its trainable parameters on `model`, counted without weights."""
     from peftbench.config import checked_settings
-    from peftbench.methods.specs import methods
+    from peftbench.methods.plugins import spec_named
 
-    spec = methods.get(name)
+    spec = spec_named(name)
     settings = checked_settings(spec, changes)
     shown: dict[str, Any] = {
         "name": spec.name,
@@ -135,6 +150,7 @@ def method(name: str, model: str | None, revision: str | None, changes: Sequence
         "begins as the base model": spec.identity_at_start,
         "mergeable": spec.mergeable,
         "limits": spec.limits or None,
+        **({"code": spec.code.model_dump(mode="json")} if spec.code else {}),
         "settings": settings.model_dump(mode="json"),
         "meaning of settings": {key: info.description for key, info in spec.settings.model_fields.items()},
     }

@@ -13,7 +13,8 @@ from peftbench.engine.loading import Where, check_name, choose_device, fingerpri
 from peftbench.engine.processes import check_processes
 from peftbench.errors import DataError
 from peftbench.identity import train_id
-from peftbench.methods.specs import check_base, methods
+from peftbench.methods.plugins import spec_of, text_of
+from peftbench.methods.specs import check_base
 from peftbench.observer import Observer
 from peftbench.records import RunConfig
 from peftbench.schema import Frozen, MethodSpec
@@ -60,7 +61,7 @@ def make_plan(
         engine = engine.model_copy(update={"processes": processes})
     config = config.model_copy(update={"dtype": where.dtype, "engine": engine})
     check_name(config.model, config.model_revision)  # before rows are read, which takes longer
-    method = methods.get(config.method.name)
+    method = spec_of(config.method)
     check_base(method, config.quantization)
     wanted: list[Literal["train", "validation", "test"]] = ["train", "validation"] if method.build else []
     if test:
@@ -88,6 +89,8 @@ def make_plan(
     if folder is None:
         folder = RunFolder.of(config, model_label(config.model), found)
         folder.open(found, config)
+        if (text := text_of(method)) is not None:
+            folder.keep_method(text)
     elif folder.train_id() != found:
         raise DataError(
             f"run {folder.path} was made with other rows, another model or other settings than are here now "

@@ -12,7 +12,7 @@ from peftbench.errors import ConfigError
 from peftbench.forecast import CellForecast, Forecast, forecast
 from peftbench.grid import Cell, is_grid, load_grid, shard
 from peftbench.identity import cell_id
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.records import RunResult
 from peftbench.schema import Frozen
 from peftbench.store import stored_results
@@ -58,7 +58,7 @@ def plan_file(
         raise ConfigError(f"--shard {part} was given, but {file.name} describes one run; leave it out")
     else:
         config = load_run_config(file, None, settings, data__directory=directory)
-        name, spec = file.name, methods.get(config.method.name)
+        name, spec = file.name, spec_of(config.method)
         cells = [Cell(cell_id(config, dataset=get_dataset(config.dataset), method=spec), config)]
     unreadable: list[str] = []
     results = [each for folder in _outputs(cells) for each in _stored(folder, unreadable)]

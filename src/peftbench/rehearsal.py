@@ -14,7 +14,7 @@ from peftbench.cellwork import Job
 from peftbench.errors import DataError, DiskError
 from peftbench.finished import first_of, read_record, write_record
 from peftbench.identity import content_id
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import spec_of
 from peftbench.observer import Observer
 from peftbench.predictions import Prediction, write_predictions
 from peftbench.provenance import utc_now
@@ -80,7 +80,7 @@ def _recorded(job: Job) -> RunResult:
     folder = RunFolder.of(config, config.model.rstrip("/").split("/")[-1], train_id)
     folder.open(train_id, config)
     trained = folder.train_record()
-    if trained is None and methods.get(config.method.name).build is not None:
+    if trained is None and spec_of(config.method).build is not None:
         (folder.checkpoints / "step-1").mkdir(parents=True, exist_ok=True)
         record, file = _training(job, train_id), folder.path / "train.json"
         trained = first_of(TrainRecord, file, lambda: write_record(file, record))

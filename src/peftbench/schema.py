@@ -5,11 +5,18 @@ carry their unit in the name. What is not known is `None`, never 0 or -1.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Protocol = Literal["corrected", "published"]
 Area = Literal["NLU and reasoning", "math", "code generation"]
@@ -239,6 +246,15 @@ Quantization = Literal["nf4", "int8"]
 """How a frozen base's projections may be kept, by bitsandbytes."""
 
 
+class MethodCode(Frozen):
+    """Where the code of a method lies that is not part of this package, and what it was."""
+
+    path: str | None
+    """The file, as it was named; None for a method of an installed package."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Content hash of the file. An edited method is another method, and its runs are other runs."""
+
+
 class MethodSpec(Frozen):
     """A fine-tuning method: its name, its settings and where the code lies that builds it."""
 
@@ -254,8 +270,9 @@ class MethodSpec(Frozen):
     """Paper of the method, and where the default settings come from."""
     settings: type[Frozen]
     """Model of the settings; its defaults are section 4 of the paper."""
-    build: str | None
-    """`module:function` that builds the adapter; None for the base model, which has none."""
+    build: str | Callable[..., Any] | None
+    """What builds it, itself or as `module:name`; None for the base model. It takes (model, settings) and gives
+    `Additions`, or is an `Adapter` class, made from (model, settings, seeds)."""
     identity_at_start: bool
     """Whether the adapted model equals the base model before the first step."""
     mergeable: bool
@@ -266,6 +283,10 @@ class MethodSpec(Frozen):
     """Whether it can stand on a base whose weights are kept in 4 or 8 bits."""
     limits: str = ""
     """What has to be known to use it, in a sentence or two."""
+    parameters: Callable[[Any, Any], int] | None = None
+    """The formula of its trainable parameters, from (configuration of the model, settings), if it states one."""
+    code: MethodCode | None = None
+    """Set when it is loaded from a file or an installed package; None for methods of this package."""
 
 
 class MethodChoice(Frozen):
@@ -273,6 +294,8 @@ class MethodChoice(Frozen):
 
     name: str
     settings: dict[str, Any] = {}
+    code: MethodCode | None = None
+    """What the method was, where it is not part of this package; filled in when a configuration is checked."""
 
     @model_validator(mode="before")
     @classmethod
@@ -285,8 +308,13 @@ class MethodChoice(Frozen):
             return {"name": value["name"], "settings": rest}
         return value
 
+    @model_serializer(mode="wrap")
+    def _without_empty_code(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in plain(self).items() if key != "code" or value is not None}
+
     def __str__(self) -> str:
-        changed = ", ".join(f"{key}={value}" for key, value in self.settings.items())
+        told = {"code": self.code.sha256[:8]} if self.code else {}
+        changed = ", ".join(f"{key}={value}" for key, value in (self.settings | told).items())
         return f"{self.name}({changed})" if changed else self.name
 
     def settings_for(self, spec: MethodSpec) -> Frozen:
@@ -296,4 +324,6 @@ class MethodChoice(Frozen):
     def without_defaults(self, spec: MethodSpec) -> Self:
         """The same choice with only the settings that differ from the defaults, for ids."""
         settings = self.settings_for(spec)
-        return type(self)(name=self.name, settings=settings.model_dump(mode="json", exclude_defaults=True))
+        return type(self)(
+            name=self.name, code=self.code, settings=settings.model_dump(mode="json", exclude_defaults=True)
+        )

@@ -71,6 +71,13 @@ class RunFolder:
                 f"folder {self.path} holds another run ({found}, not {train_id}); choose another output folder"
             )
 
+    def keep_method(self, text: str) -> None:
+        """Keep the text of the file that the run's method was loaded from, to be read; it is not run from here."""
+        file = self.path / "method.py"
+        with explained(self.path), suppress(FileNotFoundError):
+            if not file.exists():
+                create_text(file, text)
+
     def train_id(self) -> str:
         """Id of the run that lies here."""
         described = self.path / "config.json"

@@ -96,8 +96,9 @@ class _Ready:
     base: Base
     run: TrainingRun
     encoded: Mapping[Literal["train", "validation"], Encoded]
-    shape: tuple[int, int, bool]
-    """Virtual tokens, those that are embedded, and whether the prefix is shared: equal for what may mix."""
+    shape: tuple[int, int, bool, str]
+    """What is equal for runs that may mix: virtual tokens, those of them that are embedded, whether the prefix is
+    shared, and for a method that mixes only with its like what it is."""
     tokens: float
     """Tokens of one step, on average."""
 
@@ -136,7 +137,10 @@ def _ready(plan: Plan) -> _Ready:
     own = sum(sample.tokens - before for sample in run.train) / len(run.train)
     own += 0 if share else probe.embedded_tokens
     tokens = own * config.training.batch_size + (before + probe.embedded_tokens if share else 0)
-    shape = (probe.virtual_tokens, probe.embedded_tokens, share)
+    # What acts around a part with modules in it calls them for its own rows, where another method expects all.
+    around_others = any(any(True for _ in module.children()) for module, _ in probe.forwards())
+    only_with = repr((plan.method.name, plan.settings)) if around_others else ""
+    shape = (probe.virtual_tokens, probe.embedded_tokens, share, only_with)
     return _Ready(plan, base, run, encoded, shape, tokens)
 
 

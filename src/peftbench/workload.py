@@ -113,7 +113,8 @@ def _facts(result: RunResult) -> ModelFacts:
 
 
 def _names() -> list[str]:
-    return [name for name in methods.names() if not name.endswith("_published") and name != "p_tuning_mlp"]
+    names = (name for name in methods.names() if not name.endswith("_published") and name != "p_tuning_mlp")
+    return [name for name in names if methods.known(name)]
 
 
 def _wanted(asked: Asked, records: Sequence[RunResult]) -> list[str]:

@@ -97,3 +97,13 @@ def test_the_record_says_what_was_shared(tmp_path, share, exact):
     assert record.shared_prefix_exact == exact
     plain = peftbench.run(config_of(tmp_path, "plain", "lora", epochs=1), rows=OWN).train
     assert (record.train_id == plain.train_id) == exact, "another training has another id"
+
+
+def test_what_acts_around_a_part_of_a_block_has_a_pass_with_its_like_alone(tmp_path):
+    save_tiny_model(str(tmp_path / "model"))
+    beside = {"name": "parallel_adapter", "hidden": 4}
+    asked = [(beside, 1), ({"name": "lora", "dropout": 0.0}, 1), (beside, 2)]
+    found = peftbench.run_many([config_of(tmp_path, "together", method, seed) for method, seed in asked], rows=OWN)
+    assert [each.train.group_size for each in found] == [2, 1, 2]
+    alone = peftbench.run(config_of(tmp_path, "alone", beside, 2, tokens=1), rows=OWN)
+    assert found[2].train.best_validation_loss == pytest.approx(alone.train.best_validation_loss, abs=1e-4)

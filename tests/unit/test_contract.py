@@ -113,7 +113,7 @@ class Idle(LoRA):
 
 BROKEN = {
     Silent: "gradients_reach_every_tensor",
-    Rough: "trains_some_parameters",
+    Rough: "trains_in_float32",
     Loud: "begins_as_the_base_if_it_says_so",
     Forgetful: "peft_reads_it",
     Unseeded: "begins_by_its_seed",

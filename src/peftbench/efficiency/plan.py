@@ -22,7 +22,8 @@ from peftbench.engine.probe import strange_layers
 from peftbench.engine.quantized import parameter_count, quantize
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.methods import build_adapter
-from peftbench.methods.specs import check_base, methods
+from peftbench.methods.plugins import spec_of
+from peftbench.methods.specs import check_base
 from peftbench.records import EvaluationConfig
 from peftbench.schema import MethodChoice, MethodSpec, Quantization
 
@@ -57,7 +58,7 @@ def predict(
     """
     load = Load(batch, tokens, min(answer_tokens, tokens - 1), shared_tokens, gradient_checkpointing)
     check(load, dtype)
-    spec = methods.get(method.name)
+    spec = spec_of(method)
     settings = method.settings_for(spec)
     check_base(spec, quantization)
     module, estimated = _module(model, revision, dtype, "padded", quantization)

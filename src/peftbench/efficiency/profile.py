@@ -26,7 +26,8 @@ from peftbench.engine.model import LanguageModel
 from peftbench.engine.runs import Outcome
 from peftbench.errors import ConfigError
 from peftbench.methods import build_adapter
-from peftbench.methods.specs import check_base, methods
+from peftbench.methods.plugins import spec_of
+from peftbench.methods.specs import check_base
 from peftbench.records import EfficiencyProfile
 from peftbench.schema import MethodChoice, Quantization
 
@@ -187,7 +188,7 @@ def measure(
     `model` needs its weights: a folder, or a hub id with its commit. Token ids are made up. Raises `ConfigError`
     for a model that cannot run on this engine.
     """
-    spec = methods.get(method.name)
+    spec = spec_of(method)
     check_base(spec, quantization)
     where = choose_device(device, dtype, quantization)
     load = Load(batch, tokens, min(answer_tokens, tokens - 1), shared_tokens, gradient_checkpointing)

@@ -6,11 +6,13 @@ the engine trains them together and each run's slice is independent of the other
 """
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -49,6 +51,7 @@ __all__ = [
     "generator",
     "heads_of",
     "per_run",
+    "seeded",
     "uniform",
     "whole_weights",
 ]
@@ -61,6 +64,22 @@ def generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> to
     """A random stream that belongs to one run's `seed` and one `purpose`, independent of all others."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Code of others draws from the global streams: they belong to one run meanwhile, and are put back."""
+    number = generator(seed, "init").initial_seed()
+    kept, kept_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            torch.manual_seed(number)
+            random.seed(number)
+            np.random.seed(number % 2**32)
+            yield
+        finally:
+            random.setstate(kept)
+            np.random.set_state(kept_numpy)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from peftbench.errors import ConfigError
-from peftbench.schema import Frozen
+from peftbench.schema import Frozen, MethodCode
 
 if TYPE_CHECKING:
     from peftbench.engine.adapter import Adapter
@@ -29,6 +29,8 @@ class Part(Frozen):
     """How an adapter is made, or a member of one, without its values."""
 
     method: str
+    code: MethodCode | None
+    """Of a method that is not part of this package."""
     settings: str
     """Settings as JSON."""
     seeds: tuple[int, ...]
@@ -65,7 +67,15 @@ def described(adapter: "Adapter | None") -> tuple[tuple[Part, ...], dict[str, Te
         for name, each in files.tensors.items() if files else ():
             tensors[f"{number}/{name}"] = each.detach().cpu().clone(memory_format=torch.contiguous_format)
         config, shapes = files.config if files else None, _shapes(member)
-        parts.append(Part(method=spec.name, settings=settings, seeds=member.seeds, files=config, shapes=shapes))
+        part = Part(
+            method=spec.name,
+            code=spec.code,
+            settings=settings,
+            seeds=member.seeds,
+            files=config,
+            shapes=shapes,
+        )
+        parts.append(part)
     return tuple(parts), tensors
 
 

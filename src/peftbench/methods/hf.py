@@ -24,11 +24,12 @@ from peftbench.engine.adapter import (
     Forward,
     dropped,
     find_targets,
+    seeded,
     whole_weights,
 )
 from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods.hf_settings import HFEntry, HFSettings
-from peftbench.methods.hf_shadow import replaced, seeded, shadow
+from peftbench.methods.hf_shadow import replaced, shadow
 
 _ROOT, _NAME = "base_model.model.", ".default"
 

@@ -3,17 +3,11 @@
 Nothing that PEFT does to it is seen by the base model, whose modules, hooks and weights stay as they are.
 """
 
-import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
-
-from peftbench.engine.adapter import generator
 
 
 def shadow(module: nn.Module, *, copied: Sequence[str]) -> Any:
@@ -64,19 +58,3 @@ def replaced(model: nn.Module, inner: nn.Module) -> list[str]:
         if isinstance(other, BaseTunerLayer) or type(other) is not type(module):
             found.append(name)
     return found
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """PEFT draws from the global streams: they belong to one run meanwhile, and are put back."""
-    number = generator(seed, "init").initial_seed()
-    kept, kept_numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        try:
-            torch.manual_seed(number)
-            random.seed(number)
-            np.random.seed(number % 2**32)
-            yield
-        finally:
-            random.setstate(kept)
-            np.random.set_state(kept_numpy)

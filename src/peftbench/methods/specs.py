@@ -4,6 +4,7 @@ Defaults are section 4 of the paper. A defect of the reference implementation ex
 name of its own (`ia3_published`, `prompt_tuning_published`, `p_tuning_mlp`; see `ERRATA.md`).
 """
 
+from importlib.metadata import EntryPoint
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -359,8 +360,17 @@ def _built_in() -> tuple[MethodSpec, ...]:
     return (*_SPECS, *map(spec_of, ENTRIES))
 
 
+def _from_package(point: EntryPoint, value: MethodSpec) -> MethodSpec:
+    from peftbench.methods.plugins import from_package
+
+    return from_package(point, value)
+
+
 methods: Registry[MethodSpec] = Registry(
-    "method", group="peftbench.methods", built_in=lambda: {spec.name: spec for spec in _built_in()}
+    "method",
+    group="peftbench.methods",
+    built_in=lambda: {spec.name: spec for spec in _built_in()},
+    accept=_from_package,
 )
 
 

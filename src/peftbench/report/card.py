@@ -12,7 +12,7 @@ from peftbench.console import bytes_text, seconds_text
 from peftbench.datasets import get_dataset
 from peftbench.errors import DataError, UnknownName
 from peftbench.leaderboard import gather
-from peftbench.methods.specs import methods
+from peftbench.methods.plugins import known_spec
 from peftbench.metrics import metrics
 from peftbench.records import EvalRecord, RunResult, TrainRecord
 from peftbench.report.escaping import for_markdown, one_line
@@ -236,9 +236,8 @@ def _settings(train: TrainRecord) -> list[str]:
 
 def _all_settings(method: MethodChoice) -> dict[str, Any]:
     """Settings with their defaults; those that were given alone, where the method is not known any more."""
-    if method.name not in methods.names():
-        return dict(method.settings)
-    return method.settings_for(methods.get(method.name)).model_dump(mode="json")
+    spec = known_spec(method)
+    return dict(method.settings) if spec is None else method.settings_for(spec).model_dump(mode="json")
 
 
 def _plain(value: Any) -> str:

@@ -126,5 +126,5 @@ def method_order(name: str) -> tuple[int, str]:
 def method_title(name: str) -> str:
     """A method's name in the paper, with the settings that `name` has."""
     plain, bracket, settings = name.partition("(")
-    title = _TITLES.get(plain) or (methods.get(plain).title if plain in methods.names() else plain)
+    title = _TITLES.get(plain) or (spec.title if (spec := methods.known(plain)) else plain)
     return f"{title} {bracket}{settings}".strip()

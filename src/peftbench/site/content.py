@@ -320,8 +320,8 @@ def _dataset(name: str, file: str) -> dict[str, Any]:
 
 
 def _method(name: str, file: str) -> dict[str, Any]:
-    if name not in known_methods:
+    spec = known_methods.known(name)
+    if spec is None:
         return {"name": name, "file": file, "title": name, "family": None, "variant_of": None}
-    spec = known_methods.get(name)
     of = next((each for each in known_methods.names() if name.startswith(f"{each}_")), None)
     return {"name": name, "file": file, "title": spec.title, "family": spec.category, "variant_of": of}

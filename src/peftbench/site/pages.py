@@ -38,7 +38,7 @@ def run(entry: Entry) -> dict[str, Any]:
     """One run: its configuration, records, curve."""
     result = entry.result
     rows = 0 if result.primary is None or entry.problem or not result.evaluation else result.evaluation.tokens.rows
-    hidden: Any = {"output": True, "data": {"directory"}, "evaluation": {"run"}}
+    hidden: Any = {"output": True, "data": {"directory"}, "evaluation": {"run"}, "method": {"code": {"path"}}}
     return {
         "key": entry.key,
         "row": {name: _plain(getattr(entry.row, name)) for name in COLUMNS if name != "folder"},
@@ -170,8 +170,8 @@ def _rows(
 def method(content: Content, name: str) -> dict[str, Any]:
     """One method: its settings with their meaning, what it trained, how far it depends on its seed."""
     shown: dict[str, Any] = {"name": name, "title": name, "description": None, "settings": [], "source": None}
-    if name in known_methods:
-        spec = known_methods.get(name)
+    spec = known_methods.known(name)
+    if spec is not None:
         defaults = spec.settings().model_dump(mode="json")
         shown |= {
             "title": spec.title,

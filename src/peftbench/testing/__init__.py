@@ -1,5 +1,6 @@
 """For tests, also of packages that add methods: small models, and the contract that every method keeps."""
 
+from peftbench.methods.plugins import load_file as load_method
 from peftbench.testing.contract import METHOD_CONTRACT, BrokenPromise, broken_promises
 from peftbench.testing.models import (
     CHAT_TEMPLATE,
@@ -23,6 +24,7 @@ __all__ = [
     "BrokenPromise",
     "Trial",
     "broken_promises",
+    "load_method",
     "save_tiny_model",
     "tiny_config",
     "tiny_model",

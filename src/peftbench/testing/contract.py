@@ -17,8 +17,9 @@ from peftbench.engine.memory import recomputing
 from peftbench.engine.pack import common_prefix, pack
 from peftbench.engine.step import Batches, gradients
 from peftbench.engine.train import train
-from peftbench.errors import ConfigError
-from peftbench.methods import load_adapter
+from peftbench.errors import ConfigError, NeedsWeights
+from peftbench.methods import build_adapter, load_adapter
+from peftbench.outside import told
 from peftbench.schema import Frozen, MethodSpec
 from peftbench.testing.models import tiny_model
 from peftbench.testing.trial import Trial, logits_of, tiny_settings, toy_samples, with_weights
@@ -38,14 +39,20 @@ def _distance(one: Tensor, other: Tensor) -> float:
 
 
 def trains_some_parameters(trial: Trial) -> None:
-    """Something is trained, not everything, and in float32 whatever the base's precision."""
+    """Something is trained and not everything, unless it is a reference that trains the base itself."""
     base = sum(each.numel() for each in trial.model.module.parameters())
-    adapter = trial.build(trial.fresh_model(torch.bfloat16))
+    adapter = trial.build()
     _require(adapter.trainable_params > 0, "it trains nothing")
     whole = trial.spec.category == "reference"
     _require(
-        adapter.trainable_params < base or whole, f"it trains {adapter.trainable_params} parameters of {base}"
+        adapter.trainable_params < base or whole,
+        f"it trains {adapter.trainable_params:,} parameters beside a model of {base:,}",
     )
+
+
+def trains_in_float32(trial: Trial) -> None:
+    """What is trained is float32 whatever the base's precision, with a leading axis of runs."""
+    adapter = trial.build(trial.fresh_model(torch.bfloat16))
     wrong = {name for name, tensor in adapter.tensors.items() if tensor.dtype != torch.float32}
     _require(not wrong, f"trainable tensors must be float32, which {sorted(wrong)[:3]} are not")
     odd = {name for name, tensor in adapter.tensors.items() if tensor.shape[0] != adapter.runs}
@@ -140,6 +147,20 @@ def resumes_exactly(trial: Trial) -> None:
     )
 
 
+def keeps_what_was_validated(trial: Trial) -> None:
+    """What a schedule remembers changes no logits: weights are of the best validation, memory of the last step."""
+    adapter, _ = trial.trained
+    fresh = trial.build()
+    if not adapter.extra_state(0) or trial.spec.code is None:
+        return
+    samples = toy_samples(4)
+    fresh.load_state(0, adapter.state(0))
+    apart = _distance(logits_of(trial.model, fresh, samples), logits_of(trial.model, adapter.select([0]), samples))
+    _require(
+        apart < 1e-5, f"with the memory of its schedule put back to the start the logits differ by {apart:.1e}"
+    )
+
+
 def is_read_back(trial: Trial) -> None:
     """An exported adapter that is loaded gives the logits of the one that was trained."""
     adapter, _ = trial.trained
@@ -225,14 +246,23 @@ def one_pass_or_several_learn_the_same(trial: Trial) -> None:
         _require(apart < 1e-3, f"a step {what} has gradients that differ by {apart:.1e}")
 
 
+def peft_has_its_format(trial: Trial) -> bool:
+    """Whether Hugging Face PEFT is installed and has the format of the exported files."""
+    try:
+        import peft
+    except ModuleNotFoundError:
+        return False
+    return trial.trained[0].export(0).config["peft_type"] in peft.PeftType.__members__
+
+
 def peft_reads_it(trial: Trial) -> None:
     """`PeftModel.from_pretrained` gives the same logits from the exported files, where PEFT has the format."""
+    if not peft_has_its_format(trial):
+        return
     import peft
 
     adapter, _ = trial.trained
     files = adapter.export(0)
-    if files.config["peft_type"] not in peft.PeftType.__members__:
-        return
     base = tiny_model(num_hidden_layers=2)
     samples = toy_samples(3, seed=3)
     with TemporaryDirectory() as folder:
@@ -250,8 +280,32 @@ def peft_reads_it(trial: Trial) -> None:
     _require(apart < 1e-4, f"PEFT reads its files and gives logits that differ by {apart:.1e}")
 
 
+def counts_by_its_formula(trial: Trial) -> None:
+    """A method that states the formula of its trainable parameters trains so many."""
+    if trial.spec.parameters is None:
+        return
+    config, found = trial.model.module.config, trial.build().trainable_params
+    said = trial.spec.parameters(config, trial.settings)
+    _require(said == found, f"its formula gives {said:,} parameters, and it trains {found:,}")
+
+
+def counts_without_weights(trial: Trial) -> None:
+    """On a model without weights it has the parameters that it has on one with weights, unless it needs them."""
+    with torch.device("meta"):
+        module = tiny_model(num_hidden_layers=2)
+    try:
+        counted = build_adapter(trial.spec, module, trial.settings, (1,)).trainable_params
+    except NeedsWeights:
+        return
+    found = trial.build().trainable_params
+    _require(counted == found, f"without weights it has {counted:,} parameters, with weights {found:,}")
+
+
 METHOD_CONTRACT: tuple[Callable[[Trial], None], ...] = (
     trains_some_parameters,
+    trains_in_float32,
+    counts_by_its_formula,
+    counts_without_weights,
     gradients_reach_every_tensor,
     begins_as_the_base_if_it_says_so,
     changes_what_the_model_says,
@@ -259,6 +313,7 @@ METHOD_CONTRACT: tuple[Callable[[Trial], None], ...] = (
     learns_a_toy_task,
     leaves_the_base_alone,
     resumes_exactly,
+    keeps_what_was_validated,
     is_read_back,
     peft_reads_it,
     one_pass_or_several_learn_the_same,
@@ -272,13 +327,16 @@ METHOD_CONTRACT: tuple[Callable[[Trial], None], ...] = (
 def broken_promises(spec: MethodSpec, settings: Frozen | None = None) -> dict[str, str]:
     """What a method does not keep of the contract: a sentence by the name of the check."""
     trial = Trial(spec, tiny_settings(spec) if settings is None else settings)
-    found = {}
-    for check in METHOD_CONTRACT:
-        try:
-            check(trial)
-        except (BrokenPromise, ConfigError) as problem:
-            found[check.__name__] = str(problem)
-        except Exception as error:  # the method's own code, which may trip over anything
-            first = (str(error).strip().splitlines() or [""])[0]
-            found[check.__name__] = f"it ended with {type(error).__name__}: {first}"
-    return found
+    found = {check.__name__: sentence_of(check, trial) for check in METHOD_CONTRACT}
+    return {name: sentence for name, sentence in found.items() if sentence is not None}
+
+
+def sentence_of(check: Callable[[Trial], None], trial: Trial) -> str | None:
+    """What one check says against a method; None where it keeps its promise."""
+    try:
+        check(trial)
+    except (BrokenPromise, ConfigError) as problem:
+        return str(problem)
+    except Exception as error:  # the method's own code, which may trip over anything
+        return f"it ended with {told(error)}"
+    return None

@@ -1,0 +1,212 @@
+"""Methods that are not part of this package: in a file that is named, or brought by an installed package.
+
+A file is run once for each content, under a name that nothing else has; its hash is part of what its runs are.
+Nothing is scanned, and no code is run because a record names it.
+"""
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import SourceLoader
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from peftbench.errors import ConfigError, PeftBenchError
+from peftbench.methods.specs import methods
+from peftbench.outside import contained
+from peftbench.registry import package_of
+from peftbench.schema import MethodChoice, MethodCode, MethodSpec
+
+LARGEST_BYTES = 1_000_000
+
+_specs: dict[str, MethodSpec] = {}
+"""What was loaded from files, by the hash of their content."""
+_texts: dict[str, bytes] = {}
+
+
+def is_file(name: str) -> bool:
+    """Whether a method is named by its file: it ends in .py or has a slash."""
+    return name.endswith(".py") or "/" in name or "\\" in name
+
+
+def spec_named(name: str) -> MethodSpec:
+    """The method of a name or of a file; raises `UnknownName`, or `ConfigError` for a file that is none."""
+    return load_file(name) if is_file(name) else methods.get(name)
+
+
+def spec_of(choice: MethodChoice) -> MethodSpec:
+    """The method of a choice; where the choice says what its code was, it is that or `ConfigError` is raised."""
+    if choice.code is None:
+        return spec_named(choice.name)
+    found = known_spec(choice)
+    if found is not None:
+        return found
+    wanted, path = choice.code.sha256, choice.code.path
+    if path is None:
+        methods.get(choice.name)  # which may say why there is none
+        raise ConfigError(
+            f"method {choice.name!r} of an installed package is not what it was for this run (its code was "
+            f"{wanted[:8]}); install the version that the run was made with"
+        )
+    for place in (Path(path), Path(Path(path).name)):
+        if place.is_file() and _sha256(_content(place)) == wanted:
+            return load_file(place)
+    now = f"is now {_sha256(_content(Path(path)))[:8]}" if Path(path).is_file() else "is not there"
+    raise ConfigError(
+        f"method {choice.name!r} was {wanted[:8]} of {path!r}, which {now}; put that file back, "
+        "there or into this folder: a run keeps its text as method.py"
+    )
+
+
+def resolved(choice: MethodChoice) -> MethodChoice:
+    """The choice by the method's own name, with what its code is; itself where its method cannot be loaded."""
+    try:
+        spec = spec_of(choice)
+    except PeftBenchError:
+        return choice  # told where the choice is checked
+    return choice.model_copy(update={"name": spec.name, "code": choice.code or spec.code})
+
+
+def known_spec(choice: MethodChoice) -> MethodSpec | None:
+    """The method of a record where it is at hand, None where it is not or was another; runs no file."""
+    if choice.code is not None and choice.code.path is not None:
+        return _specs.get(choice.code.sha256)
+    found = None if is_file(choice.name) else methods.known(choice.name)
+    if found is None or (choice.code is not None and found.code != choice.code):
+        return None
+    return found
+
+
+def text_of(spec: MethodSpec) -> str | None:
+    """The text of the file that a method was loaded from; None for another."""
+    kept = _texts.get(spec.code.sha256) if spec.code and spec.code.path else None
+    return None if kept is None else kept.decode(errors="replace")
+
+
+def load_file(name: str | Path) -> MethodSpec:
+    """The method that a file defines; raises `ConfigError` with what is wrong with the file.
+
+    The file is Python and defines one `MethodSpec`, whose name is no other method's.
+    """
+    path, content = Path(name), _content(Path(name))
+    code = MethodCode(path=str(name), sha256=_sha256(content))
+    if code.sha256 in _specs:
+        return _specs[code.sha256].model_copy(update={"code": code})
+    module = _run(path, content, code.sha256)
+    spec = _one_spec(module, path).model_copy(update={"code": code})
+    if spec.build is None:
+        raise ConfigError(
+            f"method file {str(path)!r}: its MethodSpec has no build; give it what builds the method"
+        )
+    _check_name(spec, path)
+    _specs[code.sha256], _texts[code.sha256] = spec, content
+    return methods.put(spec.name, spec)
+
+
+def from_package(point: EntryPoint, value: Any) -> MethodSpec:
+    """What an entry point gave, with the hash of the files that it and its build function lie in."""
+    what = f"method {point.name!r} of package {package_of(point)!r}"
+    if not isinstance(value, MethodSpec):
+        raise ConfigError(
+            f"{what} is a {type(value).__name__}, expected a peftbench MethodSpec; mend that package"
+        )
+    if value.name != point.name:
+        raise ConfigError(f"{what} calls itself {value.name!r}; give both one name in that package")
+    build = value.build
+    module = build.partition(":")[0] if isinstance(build, str) else getattr(build, "__module__", point.module)
+    return value.model_copy(update={"code": MethodCode(path=None, sha256=_hash_of((point.module, module), what))})
+
+
+# ------------------------------------------------------------------------------------------------------ files
+
+
+class _Content(SourceLoader):
+    """Loads a module from text that was read before, so that what is run is what was hashed."""
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self.path, self.content = str(path), content
+
+    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
+        return self.path
+
+    def get_data(self, path: str | bytes) -> bytes:
+        if path != self.path:
+            raise OSError(f"{path!r} is not kept")  # such as compiled code, which may be of another text
+        return self.content
+
+
+def _run(path: Path, content: bytes, sha256: str) -> ModuleType:
+    name = f"peftbench_method_{sha256[:16]}"
+    spec = importlib.util.spec_from_loader(name, _Content(path, content))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with contained(f"method file {str(path)!r}", "mend the file", str(path)):
+            spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as opened:
+            content = opened.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        why = "does not exist" if not path.exists() else f"cannot be read: {error.strerror}"
+        raise ConfigError(
+            f"method file {str(path)!r} {why}; give the path of a Python file, or the name of a method"
+        ) from error
+    if len(content) > LARGEST_BYTES:
+        raise ConfigError(
+            f"method file {str(path)!r} has more than {LARGEST_BYTES:,} bytes; is it the right file?"
+        )
+    return content
+
+
+def _one_spec(module: ModuleType, path: Path) -> MethodSpec:
+    found = list({id(each): each for each in vars(module).values() if isinstance(each, MethodSpec)}.values())
+    if len(found) != 1:
+        what = "none" if not found else f"{len(found)}: {', '.join(each.name for each in found)}"
+        raise ConfigError(
+            f"method file {str(path)!r} must define one MethodSpec and defines {what}; see what "
+            "`peftbench new method NAME` writes"
+        )
+    return found[0]
+
+
+def _check_name(spec: MethodSpec, path: Path) -> None:
+    """Raise `ConfigError` if the name of a file's method is that of another."""
+    what, fix = f"method file {str(path)!r} calls its method {spec.name!r}", "choose another name"
+    if spec.name in (packages := methods.packages()):
+        raise ConfigError(f"{what}, as does package {package_of(packages[spec.name][0])!r}; {fix}")
+    other = methods.known(spec.name)
+    if other is None:
+        return
+    if other.code is None or other.code.path is None:
+        raise ConfigError(f"{what}, which is a built-in one; {fix}")
+    if Path(other.code.path).absolute() != path.absolute():
+        raise ConfigError(f"{what}, as does {other.code.path!r}; {fix}")
+
+
+def _hash_of(modules: Sequence[str], what: str) -> str:
+    found = hashlib.sha256()
+    for name in dict.fromkeys(modules):
+        with contained(f"the code of {what} cannot be found: looking for {name}", "mend that package"):
+            spec = importlib.util.find_spec(name)
+        origin = None if spec is None or not spec.has_location else spec.origin
+        try:
+            found.update(Path(origin).read_bytes() if origin else name.encode())
+        except OSError as error:
+            raise ConfigError(f"the code of {what} cannot be read: {error.strerror}; mend that package") from error
+    return found.hexdigest()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
