@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from peftbench.datasets import dataset_names, example_of, get_dataset
 from peftbench.datasets.catalog import under_protocol
+from peftbench.datasets.own import first_row
 from peftbench.errors import DataError, NeedsWeights, UnknownName
 from peftbench.schema import DatasetSpec, Prompt, Protocol
 
@@ -64,10 +65,11 @@ def dataset(name: str, protocol: str) -> dict[str, Any]:
     if protocol not in known:
         raise UnknownName("protocol", protocol, known)
     spec = get_dataset(name)
+    if spec.example is None and (row := first_row(spec)) is not None:
+        spec = spec.model_copy(update={"example": dict(row)})
     under = under_protocol(spec, protocol)  # type: ignore[arg-type]
-    shown = under.model_dump(
-        mode="json", exclude={"example", "published", "instruction", "fields"}, exclude_none=True
-    )
+    left_out = {"example", "published", "instruction", "fields", *(() if spec.own else ("own",))}
+    shown = under.model_dump(mode="json", exclude=left_out, exclude_none=True)
     example = example_of(spec, protocol=protocol)  # type: ignore[arg-type]
     shown["prompt"] = example.prompt.text()
     shown["answer"] = example.target

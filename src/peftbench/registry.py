@@ -17,15 +17,22 @@ class Registry(Generic[T]):
     """Names of one kind and the values behind them.
 
     `kind` is the word used in messages. `group` is the entry-point group that other packages fill. `built_in`
-    gives the values of this package on first use, so that importing a registry costs nothing.
+    gives the values of this package on first use, so that importing a registry costs nothing. `otherwise` is asked
+    for what has none of these names, and its answers are on no list.
     """
 
     def __init__(
-        self, kind: str, *, group: str | None = None, built_in: Callable[[], dict[str, T]] | None = None
+        self,
+        kind: str,
+        *,
+        group: str | None = None,
+        built_in: Callable[[], dict[str, T]] | None = None,
+        otherwise: Callable[[str], T | None] | None = None,
     ) -> None:
         self.kind = kind
         self._group = group
         self._built_in = built_in
+        self._otherwise = otherwise
         self._values: dict[str, T] | None = None
 
     def add(self, name: str, value: T) -> T:
@@ -42,6 +49,9 @@ class Registry(Generic[T]):
         if name not in values:
             self._load_entry_points(only=name)
         if name not in values:
+            found = self._otherwise(name) if self._otherwise else None
+            if found is not None:
+                return found
             raise UnknownName(self.kind, name, self.names())
         return values[name]
 

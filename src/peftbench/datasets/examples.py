@@ -64,7 +64,7 @@ def prepared_rows(
 def example_of(spec: DatasetSpec, protocol: Protocol = "corrected", role: Role = "test") -> Example:
     """The catalogue's invented row as an example, without loading anything; raises `DataError` without one."""
     if spec.example is None:
-        raise DataError(f"dataset {spec.name} has no example row; add one under `example` in its catalogue file")
+        raise DataError(f"dataset {spec.name} has no example row; add one under `example` in its entry")
     effective = under_protocol(spec, protocol)
     [row] = prepared_rows(effective, role, [spec.example], instruction=instruction_for(spec, protocol, role))
     return replace(row.examples[0], id="example")
@@ -159,9 +159,13 @@ def _text(row: Row, path: str) -> str:
         return ""
     if isinstance(value, str):
         return value
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Integral):
         return str(int(value))
-    raise DataError(f"column {path!r} is {_shown(value)}, expected text or an integer")
+    if isinstance(value, float) and isfinite(value):
+        return repr(value)
+    raise DataError(f"column {path!r} is {_shown(value)}, expected text or a number")
 
 
 # ------------------------------------------------------------------------------------------------------ keys
