@@ -147,7 +147,7 @@ def _entry(name: str, rows: Sequence[Row], delimiter: str, train: Path | None, t
     used = [*asked, target]
     nullable = [each for each in used if None in columns[each] and rows]
     lines = [
-        "# A dataset of your own. `peftbench check dataset` says what is missing; docs/own-dataset.md explains it.",
+        "# A dataset of your own. `peftbench check dataset` says what is missing; see docs/own-dataset.md.",
         f"name: {name}",
         f"title: {name}",
         "# Under which terms the rows may be used, such as CC-BY-4.0, or: not stated",
@@ -170,7 +170,7 @@ def _entry(name: str, rows: Sequence[Row], delimiter: str, train: Path | None, t
         "# What the model is asked; it stands above the fields.",
         f"instruction: {_quoted(_instruction(labels))}",
         "fields:",
-        *(f"  - {{label: {_quoted(each.replace('_', ' ').capitalize())}, column: {_quoted(each)}}}" for each in asked),
+        *(f"  - {{label: {_quoted(_label(each))}, column: {_quoted(each)}}}" for each in asked),
         "# Column of the answer.",
         f"target: {_quoted(target)}",
         "# Stored value: the word that the model answers. Leave it out for open answers.",
@@ -196,6 +196,10 @@ def _answer_tokens(answers: Sequence[Any]) -> int:
     return max(32, -(-longest // 32) * 16)
 
 
+def _label(column: str) -> str:
+    return column.replace("_", " ").capitalize()
+
+
 def _quoted(text: str) -> str:
     """A text as YAML; quoted unless it is a plain word."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", text) and text.lower() not in ("true", "false", "null")
@@ -212,8 +216,8 @@ def NAME(prediction, references, spec, protocol):
     """TODO say when a row is right.
 
     `prediction` is what the model wrote, which can be anything, `references` the gold answers of the row, at least
-    one. Return numbers by name: `valid`, whether the output is an answer at all, and what the score is the mean of,
-    0 to 1. Nothing may be raised, printed or remembered here.
+    one. Return numbers by name: `valid`, whether the output is an answer at all, and what the score is the mean
+    of, 0 to 1. Nothing may be raised, printed or remembered here.
     """
     given = prediction.strip().lower()
     return {"valid": bool(given), "right": given in [each.strip().lower() for each in references]}
