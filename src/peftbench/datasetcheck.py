@@ -309,11 +309,11 @@ def _gold_answers(spec: DatasetSpec, examples: Sequence[Example], found: Checked
         scored = score_rows(spec, [each[0] for each in golds], golds, "corrected")
         right = metrics.get(spec.metric).right
         told = None if right is None else right(scored.columns).tolist()
-    except (DataError, ConfigError, UnknownName) as error:
-        if not isinstance(error, UnknownName):
-            yield problem(
-                f"the metric cannot score the gold answers: {halves(str(error))[0]}", halves(str(error))[1]
-            )
+    except (ConfigError, UnknownName):
+        return  # told of the entry
+    except DataError as error:
+        what, mend = halves(str(error))
+        yield problem(f"the metric cannot score the gold answers: {what}", mend)
         return
     score = scored.values["primary"]
     found.facts["score of the gold answers"] = round(score, 2)

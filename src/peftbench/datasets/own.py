@@ -130,8 +130,8 @@ def own_dataset(file: Path, taken: frozenset[str] = frozenset()) -> DatasetSpec:
         raise ConfigError(
             f"{file.name}: name {bare(spec.name)!r} is that of a dataset that exists; choose another"
         )
-    _folders[spec.name] = file.parent
-    return remember(spec)
+    _folders[spec.name], _known[spec.name] = file.parent, spec
+    return spec
 
 
 def same_names(given: Iterable[str]) -> Iterator[tuple[int, str]]:

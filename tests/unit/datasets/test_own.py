@@ -45,7 +45,12 @@ def test_rows_of_an_entry_become_examples(tmp_path):
 def test_all_formats_of_the_same_rows_give_the_same_examples(tmp_path):
     expected = load_dataset(spec_of(put(tmp_path / "jsonl"))).facts.splits
     folder = tmp_path / "others"
-    for ending, options in ((".csv", {}), (".csv", {"delimiter": ";"}), (".tsv", {"delimiter": "\t"}), (".parquet", {})):
+    for ending, options in (
+        (".csv", {}),
+        (".csv", {"delimiter": ";"}),
+        (".tsv", {"delimiter": "\t"}),
+        (".parquet", {}),
+    ):
         file = put(folder, files={"train": f"train{ending}", "test": f"test{ending}"}, **options)
         for split, content in (("train", rows(40)), ("test", rows(16, 100))):
             if ending == ".parquet":
@@ -67,7 +72,13 @@ def test_numbers_and_truths_of_a_csv_are_what_the_entry_says(tmp_path):
     assert {each.target for each in load_dataset(spec_of(file)).test} == {"billing", "repair"}
     truths = [{"text": f"t{i}", "label": i % 2 == 0} for i in range(20)]
     more = [{"text": f"u{i}", "label": i % 2 == 0} for i in range(4)]
-    file = put(tmp_path / "b", truths, more, columns={"text": "text", "label": "any"}, labels={"true": "yes", "false": "no"})
+    file = put(
+        tmp_path / "b",
+        truths,
+        more,
+        columns={"text": "text", "label": "any"},
+        labels={"true": "yes", "false": "no"},
+    )
     assert [each.target for each in load_dataset(spec_of(file)).test] == ["yes", "no", "yes", "no"]
 
 
@@ -188,7 +199,9 @@ def test_what_is_wrong_with_an_entry_is_said(tmp_path, changes, expected):
 
 def test_every_problem_is_told_at_once_with_its_place(tmp_path):
     file = put(tmp_path, target="x", labels=["a"], metric="pearson")
-    file.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in json.loads(file.read_text()).items()))
+    file.write_text(
+        "\n".join(f"{key}: {json.dumps(value)}" for key, value in json.loads(file.read_text()).items())
+    )
     with pytest.raises(ConfigError) as caught:
         spec_of(file)
     assert len(caught.value.problems) == 3
