@@ -70,9 +70,12 @@ def dataset(name: str, protocol: str) -> dict[str, Any]:
     under = under_protocol(spec, protocol)  # type: ignore[arg-type]
     left_out = {"example", "published", "instruction", "fields", *(() if spec.own else ("own",))}
     shown = under.model_dump(mode="json", exclude=left_out, exclude_none=True)
-    example = example_of(spec, protocol=protocol)  # type: ignore[arg-type]
-    shown["prompt"] = example.prompt.text()
-    shown["answer"] = example.target
+    if spec.own and spec.example is None:  # no row is at hand
+        shown["prompt"] = Prompt(spec.instruction, tuple((each.label, "...") for each in spec.fields)).text()
+        shown["answer"] = ", ".join(spec.label_set) or "..."
+    else:
+        example = example_of(spec, protocol=protocol)  # type: ignore[arg-type]
+        shown["prompt"], shown["answer"] = example.prompt.text(), example.target
     if spec.published.differences:
         shown["published differs"] = list(spec.published.differences)
     return shown

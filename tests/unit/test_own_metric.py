@@ -7,8 +7,8 @@ import pytest
 
 from peftbench.datasets import get_dataset
 from peftbench.errors import ConfigError, MetricError, PeftBenchError
-from peftbench.metrics import metrics, score_rows
 from peftbench.metriccheck import check_metric
+from peftbench.metrics import metrics, score_rows
 from peftbench.plugin_file import keep_file, load_file, load_kept
 from tests.own_files import METRIC, put, put_metric
 
