@@ -316,3 +316,30 @@ def test_a_file_that_changes_while_it_is_in_use_is_noticed(tmp_path):
     write_rows(tmp_path / "test.jsonl", rows(3, 100))
     with pytest.raises(DataError, match="changed while it was in use"):
         load_dataset(spec)
+
+
+def test_a_dataset_of_the_hub_is_loaded_at_its_commit(tmp_path, hub):
+    from tests.unit.datasets.cola_on_hub import COMMIT, TEST, TRAIN
+
+    where = {"repository": "nyu-mll/glue", "train": [TRAIN], "test": [TEST], "counts": {"train": 400, "test": 100}}
+    changes = {
+        "columns": {"sentence": "text", "label": "integer"},
+        "fields": [{"label": "Sentence", "column": "sentence"}],
+        "labels": {"0": "no", "1": "yes"},
+    }
+    file = put(tmp_path / "entry", without=("files",), hub={**where, "revision": COMMIT}, **changes)
+    data = load_dataset(spec_of(file))
+    assert (len(data.train), len(data.validation), len(data.test)) == (360, 40, 100)
+    assert data.facts.revision == COMMIT
+    assert data.facts.source == "hub"
+    mirror = tmp_path / "mirror" / "tickets"
+    mirror.mkdir(parents=True)
+    for split, count in (("train", 400), ("test", 100)):
+        content = [{"sentence": f"{split} sentence {i}", "label": i % 2, "idx": i} for i in range(count)]
+        write_rows(mirror / f"{split}.jsonl", content)
+    again = load_dataset(spec_of(file), data_dir=tmp_path / "mirror")
+    assert again.facts.splits == data.facts.splits
+    other = put(tmp_path / "entry", without=("files",), hub={**where, "revision": "d" * 40}, **changes)
+    assert spec_of(other).name != data.spec.name
+    with pytest.raises(DataError, match="that commit is not there"):
+        load_dataset(spec_of(other))
