@@ -49,8 +49,15 @@ def write_scored(
     The scores in `record` are put in. `before` is a record that stands in `file` and does not count. Raises
     `DataError` where outputs cannot be scored, unless the dataset is the user's own: then the record says so.
     """
-    record, rows = _scored(record, rows, spec)
+    if "@" in spec.metric:  # code of the user's, which could end the process or never end
+        waiting = _failed(record, spec, "its outputs are not scored yet; run the same command again to score them")
+        before = _write(file, waiting, rows, before)
+        if not metric_failed(before):
+            return before
+    return _write(file, *_scored(record, rows, spec), before)
 
+
+def _write(file: Path, record: EvalRecord, rows: Sequence[Prediction], before: EvalRecord | None) -> EvalRecord:
     def write() -> EvalRecord:
         sha256 = write_predictions(file.with_name("predictions.parquet"), rows)
         # What was damaged may just have been made as it was, and then its record is right again.
@@ -61,6 +68,11 @@ def write_scored(
     return first_of(EvalRecord, file, write)
 
 
+def _failed(record: EvalRecord, spec: DatasetSpec, message: str) -> EvalRecord:
+    failure = Failure(reason="metric", message=message, step=None)
+    return record.model_copy(update={"status": "failed", "failure": failure, "scores": {}, "metric": spec.metric})
+
+
 def _scored(
     record: EvalRecord, rows: Sequence[Prediction], spec: DatasetSpec
 ) -> tuple[EvalRecord, Sequence[Prediction]]:
@@ -69,9 +81,7 @@ def _scored(
     except DataError as error:
         if not spec.own:
             raise
-        failure = Failure(reason="metric", message=str(error), step=None)
-        failed = {"status": "failed", "failure": failure, "scores": {}, "metric": spec.metric}
-        return record.model_copy(update=failed), [replace(row, valid=None) for row in rows]
+        return _failed(record, spec, str(error)), [replace(row, valid=None) for row in rows]
     own = scored[record.config.protocol]
     found = {
         "status": "done",

@@ -141,6 +141,19 @@ def test_a_metric_that_fails_loses_no_output_and_is_mended_without_generating(pl
     assert [row["status"] for row in json.loads(out)] in (["failed", "done"], ["done", "failed"])
 
 
+def test_a_metric_that_ends_the_process_or_never_ends_loses_no_output_either(place):
+    file = put(place / "own", metric="./first_letter.py")
+    put_metric(file.parent, METRIC.replace("    return", "    import os; os._exit(9)\n    return"))
+    done = subprocess.run(
+        [sys.executable, "-m", "peftbench", "run", "train.yaml", "eval.yaml"], capture_output=True, timeout=100
+    )
+    assert done.returncode == 9
+    put_metric(file.parent)
+    result, err = run(place)
+    assert "none is generated again" in err
+    assert result["evaluation"]["status"] == "done"
+
+
 def test_a_run_is_not_evaluated_on_rows_it_was_not_made_with(place):
     file = put(place / "own")
     result, _ = run(place)

@@ -118,7 +118,7 @@ def _said(stem: str, what: str, path: Path | None) -> Iterator[None]:
         raise MetricError(f"metric {stem}: {error}") from error
     except (Exception, SystemExit) as error:
         raise MetricError(
-            f"metric {stem} {failure(error, path)} in {what}; mend its file and score again"
+            f"metric {stem} {failure(error, path)} in {what}; mend its file and run again"
         ) from error
 
 
