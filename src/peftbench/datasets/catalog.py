@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from peftbench.datasets.mini import SUFFIX, is_mini, mini_spec
 from peftbench.datasets.own import is_path, own_dataset, remembered
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, UnknownName
 from peftbench.registry import Registry
 from peftbench.schema import DatasetSpec, Protocol
 
@@ -51,6 +51,8 @@ def get_dataset(name: str) -> DatasetSpec:
         return own
     if is_mini(name):
         return mini_spec(get_dataset(name.removesuffix(SUFFIX)))
+    if "@" in name and name not in _entries:
+        raise UnknownName("dataset", name, (), "datasets of one's own are named by the path of their YAML file: ")
     entry = _entries.get(name)
     if isinstance(entry, Path):
         return read_spec(entry)
