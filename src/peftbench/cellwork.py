@@ -14,7 +14,7 @@ from peftbench.observer import Observer
 from peftbench.records import CurvePoint, RunConfig, RunResult
 from peftbench.schema import Frozen
 
-Reason = Literal["refused", "error", "nonfinite", "out_of_memory", "crashed", "hung", "disk"]
+Reason = Literal["refused", "error", "nonfinite", "out_of_memory", "metric", "crashed", "hung", "disk"]
 """Why a cell has no result: what the user can mend, a defect, what a record says, a process that died or stood
 still, a disk that is full."""
 

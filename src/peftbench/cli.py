@@ -185,6 +185,8 @@ def evaluate(
         if evaluation.run is None:
             raise ConfigError(f"{eval_file.name}: no run is named; set run: <folder> there or pass --run <folder>")
         config = find_run(Path(evaluation.run)).config().model_copy(update={"evaluation": evaluation})
+        if config.dataset_file is not None:  # as it is now; whether it is still the run's is checked
+            config = config.model_copy(update={"dataset": config.dataset_file})
         config = run_config(_placed(config, data_dir, device))
         with observing() as observer:
             result = evaluate_run(Path(evaluation.run), config, observer=observer)

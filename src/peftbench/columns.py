@@ -275,12 +275,13 @@ def _of_evaluation(record: EvalRecord) -> dict[str, Any]:
     """The columns of an evaluation; a failed one has no scores."""
     profile, scores = record.efficiency, record.scores if record.status == "done" else {}
     own, corrected, published = (scores.get(each) for each in (record.config.protocol, "corrected", "published"))
-    same = ("metric", "invalid_rate", "hit_limit_rate", "top_output_share", "eval_id")
+    same = ("metric", "hit_limit_rate", "eval_id")
+    scored = ("invalid_rate", "top_output_share") if record.status == "done" else ()
     measured = ("generation_seconds", "generated_tokens_per_second", "latency_prompt_tokens",
                 "first_token_seconds", "next_token_seconds", "merged_first_token_seconds",
                 "merged_next_token_seconds")  # fmt: skip
     return {
-        **{name: getattr(record, name) for name in same},
+        **{name: getattr(record, name) for name in (*same, *scored)},
         **{name: getattr(profile, name, None) for name in measured},
         "score": own.primary if own else None,
         "score_corrected": corrected.primary if corrected else None,

@@ -43,6 +43,12 @@ class ProcessEnded(PeftBenchError):
     exit_code = 1
 
 
+class MetricError(DataError):
+    """A user's own metric does not do what a metric must."""
+
+    exit_code = 1
+
+
 class DiskError(DataError):
     """The disk refuses what is to be kept: full, read-only, broken."""
 

@@ -25,18 +25,18 @@ from peftbench.engine.loading import read_adapter, threads
 from peftbench.engine.memory import peak_bytes, start_interval
 from peftbench.engine.pack import Sample, common_prefix
 from peftbench.errors import ConfigError, DataError
-from peftbench.finished import complete, first_of, read_record, tidy, write_record
+from peftbench.evaluations import kept_outputs, metric_failed, outputs_of, write_scored
+from peftbench.finished import complete, read_record, tidy
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
 from peftbench.methods.plugins import spec_of
 from peftbench.mirrors import mirrored
 from peftbench.observer import Observer
 from peftbench.plan import Plan, Rows, load_base_of, make_plan
-from peftbench.predictions import Prediction, write_predictions
+from peftbench.predictions import Prediction
 from peftbench.provenance import provenance
 from peftbench.records import EvalRecord, RunConfig, RunResult
 from peftbench.schema import Example, Prompt
-from peftbench.scoring import as_record, score_both
 from peftbench.store import RunFolder, find_run
 from peftbench.training import train_all
 
@@ -198,12 +198,19 @@ def _evaluate(plan: Plan) -> EvalRecord:
         plan.train_id,
         test_sha256=plan.data.facts.splits["test"].sha256,
         max_new_tokens=new_tokens,
+        own=spec.name if spec.own else None,
     )
     file = plan.folder.evaluation(found) / "result.json"
     done = read_record(EvalRecord, file)
-    if done is not None and complete(file, done):
+    if done is not None and complete(file, done) and not metric_failed(done):
         tidy(file, done)
         return done
+    test_sha256 = plan.data.facts.splits["test"].sha256
+    if spec.own and (before := kept_outputs(plan.folder, test_sha256, new_tokens)):
+        plan.observer.note(plan.number, "the outputs that are there are scored; none is generated again")
+        again = {"eval_id": found, "config": config, "data": plan.data.facts}
+        rows = outputs_of(plan.folder, before[0])
+        return write_scored(file, before[0].model_copy(update=again), rows, spec, done)
     if done is not None:
         plan.observer.note(plan.number, f"the predictions in {file.parent} are damaged and are made again")
     base = load_base_of(config, plan.observer)
@@ -235,9 +242,6 @@ def _evaluate(plan: Plan) -> EvalRecord:
         generated_tokens=sum(count for _, count, _ in outputs),
         energy=energy,
     )
-    texts, references = [text for text, _, _ in outputs], [example.references for example in plan.data.test]
-    scored = score_both(spec, texts, references)
-    own = scored[config.protocol]
     overlapping = plan.data.overlapping_test_ids
     rows = [
         Prediction(
@@ -245,13 +249,13 @@ def _evaluate(plan: Plan) -> EvalRecord:
             prompt_sha256=hashlib.sha256(json.dumps(sample.prompt).encode()).hexdigest(),
             text=text,
             references=example.references,
-            valid=valid,
+            valid=None,
             hit_limit=hit_limit,
             new_tokens=count,
             in_train=None if overlapping is None else example.id in overlapping,
         )
-        for example, sample, (text, count, hit_limit), valid in zip(
-            encoded.examples, encoded.samples, outputs, own.valid, strict=True
+        for example, sample, (text, count, hit_limit) in zip(
+            encoded.examples, encoded.samples, outputs, strict=True
         )
     ]
     record = EvalRecord(
@@ -262,11 +266,11 @@ def _evaluate(plan: Plan) -> EvalRecord:
         model=base.facts,
         data=plan.data.facts,
         tokens=encoded.facts,
-        scores={protocol: as_record(each) for protocol, each in scored.items()},
-        metric=own.metric,
-        metric_version=own.metric_version,
-        invalid_rate=own.invalid_rate,
-        top_output_share=own.top_output_share,
+        scores={},
+        metric=spec.metric,
+        metric_version=0,
+        invalid_rate=0.0,
+        top_output_share=0.0,
         hit_limit_rate=sum(hit for _, _, hit in outputs) / len(outputs),
         max_new_tokens=new_tokens,
         peak_memory_bytes=peak,
@@ -274,22 +278,7 @@ def _evaluate(plan: Plan) -> EvalRecord:
         provenance=made_with,
         efficiency=profile,
     )
-    return _write_evaluation(file, record, rows, done)
-
-
-def _write_evaluation(
-    file: Path, record: EvalRecord, rows: Sequence[Prediction], before: EvalRecord | None
-) -> EvalRecord:
-    """Write predictions and record; returns the record that stands. `before` is one whose own are damaged."""
-
-    def write() -> EvalRecord:
-        sha256 = write_predictions(file.with_name("predictions.parquet"), rows)
-        damaged = before is not None and not complete(file, before)  # or else they were just made as they were
-        return write_record(
-            file, record.model_copy(update={"predictions_sha256": sha256}), over=before if damaged else None
-        )
-
-    return first_of(EvalRecord, file, write)
+    return write_scored(file, record, rows, spec, done)
 
 
 def _generate(

@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from peftbench.datasets.own import remember
 from peftbench.disk import create_text, explained, write_text
 from peftbench.errors import DataError
 from peftbench.parts import settle, sweep
 from peftbench.records import RECORD_VERSION, EvalRecord, RunConfig, TrainRecord
 from peftbench.redaction import redacted_json
+from peftbench.schema import DatasetSpec
 
 M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R", TrainRecord, EvalRecord)
@@ -104,6 +106,8 @@ def read_record(model: type[R], file: Path) -> R | None:
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}); make it readable") from error
     record = _model(model, text, file)
+    if record.data.entry is not None:
+        remember(record.data.entry)
     if record.record_version > RECORD_VERSION:
         raise DataError(_of_newer_version(file))
     _check_place(record, file)
@@ -114,7 +118,10 @@ def read_config(file: Path) -> RunConfig:
     """The configuration in the `config.json` of a run; raises `DataError` if it is not as it was written."""
     try:
         found = json.loads(file.read_bytes())
-        return RunConfig.model_validate_json(json.dumps(checked(found, file).get("config")))
+        content = checked(found, file)
+        if content.get("entry") is not None:
+            remember(DatasetSpec.model_validate_json(json.dumps(content["entry"])))
+        return RunConfig.model_validate_json(json.dumps(content.get("config")))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise _not_understood(file, error) from error
 

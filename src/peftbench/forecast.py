@@ -276,9 +276,9 @@ def _downloads(configs: Iterable[RunConfig]) -> Iterator[Download]:
         spec = under_protocol(get_dataset(config.dataset), config.protocol)
         if in_hub(spec, Path(config.data.directory) if config.data.directory else None):
             trains = spec_of(config.method).build is not None
-            wanted = files.setdefault((spec.source.repository, spec.source.revision), {})
+            wanted = files.setdefault((spec.hub.repository, spec.hub.revision), {})
             for split in (spec.splits[role] for role in ("train", "test") if trains or role == "test"):
-                wanted.update(dict.fromkeys(spec.source.files.get(split, ())))
+                wanted.update(dict.fromkeys(spec.hub.files.get(split, ())))
     for repository, revision in models:
         known = shipped_model(repository)
         size = None if known is None else 2 * known.params

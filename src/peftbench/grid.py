@@ -13,9 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from peftbench.config import Path_, Source, apply_settings, checked, read_yaml, shipped
+from peftbench.config import apply_settings, checked, shipped
 from peftbench.datasets.catalog import get_dataset, under_protocol
-from peftbench.errors import ConfigError, UnknownName, suggestion
+from peftbench.datasets.own import same_names
+from peftbench.errors import ConfigError, PeftBenchError, UnknownName, suggestion
 from peftbench.gridentries import AXES, MethodEntry, ModelEntry, Override, Selection, by_name, renamed
 from peftbench.identity import cell_id
 from peftbench.methods.plugins import known_spec, spec_of
@@ -23,6 +24,7 @@ from peftbench.methods.specs import methods
 from peftbench.records import RunConfig, RunResult
 from peftbench.resources import Cluster
 from peftbench.schema import Frozen, MethodChoice, Protocol
+from peftbench.yamlfile import Path_, Source, read_yaml
 
 MOST_CELLS = 1_000_000
 
@@ -191,8 +193,11 @@ def finished(cells: Iterable[Cell], results: Iterable[RunResult]) -> dict[str, R
     """
     found: dict[str, RunResult] = {}
     for result in results:
-        if result.evaluation is None and result.status == "done":
+        evaluation = result.evaluation
+        if evaluation is None and result.status == "done":
             continue
+        if evaluation is not None and evaluation.failure is not None and evaluation.failure.reason == "metric":
+            continue  # its outputs are there, and scoring them takes no time
         method = known_spec(result.config.method)
         try:
             dataset = get_dataset(result.config.dataset)
@@ -290,7 +295,7 @@ def _rows(dataset: str, protocol: Protocol, limit: int | None) -> int | None:
     """A limit of training rows, None where the dataset has no more than that."""
     try:
         spec = under_protocol(get_dataset(dataset), protocol)
-    except UnknownName:
+    except PeftBenchError:
         return limit  # told with the cell
     return limit if limit is not None and limit < spec.counts.train else None
 
@@ -308,6 +313,8 @@ def _problems_of_axes(grid: Grid, source: Source) -> Iterator[str]:
         if names.setdefault((name, entry.model_revision), entry.model) != entry.model:
             place = source.place(("models", number))
             yield f"{place}: two models are called {name!r}, and records could not tell them apart; rename one"
+    for number, name in same_names(grid.datasets):
+        yield f"{source.place(('datasets', number))}: two datasets are called {name!r}; rename one of them"
     for problem in grid.cluster.unknown_models(entry.model for entry in grid.models):
         yield f"{source.place(('cluster', 'models'))}: {problem}"
     named: dict[str, list[str]] = {
@@ -325,11 +332,4 @@ def _problems_of_axes(grid: Grid, source: Source) -> Iterator[str]:
                         yield f"{place}: {value!r} is not among the grid's {axis}{suggestion(value, known)}"
 
 
-_AXIS_OF = {
-    "model": "models",
-    "model_revision": "models",
-    "dataset": "datasets",
-    "method": "methods",
-    "seed": "seeds",
-    "protocol": "protocols",
-}
+_AXIS_OF = {axis.removesuffix("s"): axis for axis in AXES[:5]} | {"model_revision": "models"}

@@ -31,7 +31,7 @@ def train_id(
         "version": IDENTITY_VERSION,
         "model": model_fingerprint,
         "dtype": dtype,
-        "dataset": [dataset.name, dataset.version],
+        "dataset": _taught(dataset),
         "protocol": config.protocol,
         "method": _method(config, method),
     }
@@ -52,18 +52,29 @@ def _method(config: RunConfig, method: MethodSpec) -> list[Any]:
     return [method.name, method.version, *([code.sha256] if code else [])]
 
 
+def _taught(dataset: DatasetSpec) -> list[Any]:
+    """What of a dataset can change the weights beside its rows. The metric of a user's own cannot."""
+    if dataset.own:
+        return [dataset.name.partition("@")[0], "own", dataset.max_new_tokens]
+    return [dataset.name, dataset.version]
+
+
 def _has_dropout(settings: Frozen) -> bool:
     return any(name.endswith("dropout") and value for name, value in settings.model_dump().items())
 
 
-def eval_id(train: str, *, test_sha256: str, max_new_tokens: int) -> str:
-    """Id of an evaluation of `train`, 12 hexadecimal digits."""
+def eval_id(train: str, *, test_sha256: str, max_new_tokens: int, own: str | None = None) -> str:
+    """Id of an evaluation of `train`, 12 hexadecimal digits.
+
+    `own` is the full name of a dataset of the user's own, which has the hash of its metric in it.
+    """
     return content_id(
         {
             "version": IDENTITY_VERSION,
             "train": train,
             "rows": test_sha256,
             "max_new_tokens": max_new_tokens,
+            **({} if own is None else {"dataset": own}),
         }
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from peftbench.datasets import dataset_names, example_of, get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.datasets.examples import instruction_for
+from peftbench.datasets.own import first_row
 from peftbench.datasets.prompts import with_prompts
 from peftbench.errors import ConfigError, DataError, NeedsWeights, UnknownName
 from peftbench.schema import DatasetSpec, Prompt, Protocol
@@ -81,13 +82,17 @@ def dataset(name: str, protocol: str) -> dict[str, Any]:
     if protocol not in known:
         raise UnknownName("protocol", protocol, known)
     spec = get_dataset(name)
+    if spec.example is None and (row := first_row(spec)) is not None:
+        spec = spec.model_copy(update={"example": dict(row)})
     under = under_protocol(spec, protocol)  # type: ignore[arg-type]
-    shown = under.model_dump(
-        mode="json", exclude={"example", "published", "instruction", "fields"}, exclude_none=True
-    )
-    example = example_of(spec, protocol=protocol)  # type: ignore[arg-type]
-    shown["prompt"] = example.prompt.text()
-    shown["answer"] = example.target
+    left_out = {"example", "published", "instruction", "fields", *(() if spec.own else ("own",))}
+    shown = under.model_dump(mode="json", exclude=left_out, exclude_none=True)
+    if spec.own and spec.example is None:  # no row is at hand
+        shown["prompt"] = Prompt(spec.instruction, tuple((each.label, "...") for each in spec.fields)).text()
+        shown["answer"] = ", ".join(spec.label_set) or "..."
+    else:
+        example = example_of(spec, protocol=protocol)  # type: ignore[arg-type]
+        shown["prompt"], shown["answer"] = example.prompt.text(), example.target
     if spec.published.differences:
         shown["published differs"] = list(spec.published.differences)
     return shown

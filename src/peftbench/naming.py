@@ -14,7 +14,7 @@ from peftbench.methods.specs import methods
 from peftbench.schema import MethodChoice
 
 if TYPE_CHECKING:
-    from peftbench.config import Source
+    from peftbench.yamlfile import Source
 
 
 def name_method(source: "Source") -> None:

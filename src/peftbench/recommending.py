@@ -54,8 +54,7 @@ def recommend(
     if protocol not in get_args(Protocol):
         raise UnknownName("protocol", protocol, get_args(Protocol))
     rules = cast(Protocol, protocol)
-    for dataset in datasets:
-        get_dataset(dataset)
+    given, datasets = datasets, [get_dataset(each).name for each in datasets]
     _check_name(model)
     where = find_device(device) if device is not None else device_at_hand()
     if where is None:
@@ -102,7 +101,7 @@ def recommend(
             hours=hours,
             remedy=_remedy(work.cells, costs, where) if all(each.why for each in trained) else None,
             base=base,
-            making=_making(model, revision, datasets),
+            making=_making(model, revision, given),
         ),
     )
 

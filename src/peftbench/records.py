@@ -92,7 +92,10 @@ class RunConfig(Frozen):
     """Folder of a Hugging Face model, or its hub id."""
     model_revision: Commit | None = None
     """Commit of the hub model, 40 hexadecimal digits; needed with a hub id. A branch or tag could move."""
-    dataset: str
+    dataset: Name
+    """Name of a dataset, or the path of the YAML file of one's own; in records, one's own have a full name."""
+    dataset_file: Name | None = None
+    """Where the entry of a dataset of one's own lies; taken from `dataset`."""
     method: MethodChoice
     seed: Annotated[int, Field(ge=0)] = 42
     """Seed of initial values, data order and dropout."""
@@ -142,7 +145,7 @@ class CurvePoint(Frozen):
 class Failure(Frozen):
     """Why a run ended without a result."""
 
-    reason: Literal["nonfinite", "out_of_memory"]
+    reason: Literal["nonfinite", "out_of_memory", "metric"]
     message: str
     step: int | None
 

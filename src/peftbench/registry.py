@@ -19,7 +19,8 @@ class Registry(Generic[T]):
 
     `kind` is the word used in messages. `group` is the entry-point group that other packages fill, `accept` what
     checks and completes a value of theirs. `built_in` gives the values of this package on first use, so that
-    importing a registry costs nothing.
+    importing a registry costs nothing. `otherwise` is asked for what has none of these names, and its answers are
+    on no list.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class Registry(Generic[T]):
         group: str | None = None,
         built_in: Callable[[], dict[str, T]] | None = None,
         accept: Callable[[EntryPoint, T], T] | None = None,
+        otherwise: Callable[[str], T | None] | None = None,
     ) -> None:
         self.kind = kind
         self._group = group
         self._built_in = built_in
         self._accept = accept
+        self._otherwise = otherwise
         self._values: dict[str, T] | None = None
 
     def add(self, name: str, value: T) -> T:
@@ -56,6 +59,9 @@ class Registry(Generic[T]):
         if name not in values:
             points = self.packages().get(name)
             if not points:
+                found = self._otherwise(name) if self._otherwise else None
+                if found is not None:
+                    return found
                 raise UnknownName(self.kind, name, self.names())
             values[name] = self._load(name, points)
         return values[name]

@@ -91,6 +91,17 @@ class HubSource(Frozen):
     """Other public copies, named to the user when the pin stops resolving and never followed silently."""
 
 
+class LocalSource(Frozen):
+    """Rows in files of the user's, beside the entry that names them."""
+
+    files: dict[Literal["train", "test"], str]
+    """Each split's file, relative to the folder of the entry: JSON Lines, CSV or Parquet by its ending."""
+    sha256: dict[Literal["train", "test"], str]
+    """Hash of the bytes of each file."""
+    delimiter: str = ","
+    """What parts the columns of a CSV file."""
+
+
 class InputField(Frozen):
     """One line of the prompt: the role shown to the model, and the column it comes from."""
 
@@ -158,7 +169,7 @@ class DatasetSpec(Frozen):
     licence: str
     """As stated by the makers, or `not stated`, with what a user has to know."""
     citation: str
-    source: HubSource
+    source: HubSource | LocalSource
     splits: dict[Literal["train", "test"], str]
     """Which of the source's splits the benchmark trains on and tests on."""
     columns: dict[str, ColumnType]
@@ -195,6 +206,14 @@ class DatasetSpec(Frozen):
     example: dict[str, Any] | None = None
     """One invented row in the shape of the source, to show the prompt without loading anything."""
     published: PublishedRule = PublishedRule()
+    own: bool = False
+    """Whether it is a user's own, read from an entry outside the package; `name` then ends in a hash of it."""
+
+    @property
+    def hub(self) -> HubSource:
+        """Where the rows lie on the hub; only for a dataset of which they do."""
+        assert isinstance(self.source, HubSource)
+        return self.source
 
     @property
     def label_set(self) -> tuple[str, ...]:
@@ -216,7 +235,7 @@ class DataFacts(Frozen):
     dataset: str
     version: int
     protocol: Protocol
-    source: Literal["hub", "directory", "rows", "generated"]
+    source: Literal["hub", "directory", "files", "rows", "generated"]
     revision: str | None
     """Commit on the hub; None for other sources."""
     files: dict[str, str]
@@ -235,6 +254,8 @@ class DataFacts(Frozen):
     split_seed: int
     train_rows_limit: int | None
     test_rows_limit: int | None
+    entry: DatasetSpec | None = None
+    """The entry of a dataset that is not in the catalogue; without it nobody could read the record."""
     differences: tuple[str, ...] = ()
     """Under `published`: what is done as in the reference, and what is not known to be exact."""
 

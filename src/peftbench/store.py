@@ -20,6 +20,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from peftbench.datasets.own import bare, remembered
 from peftbench.disk import below, create_text, explained, write_draft, write_tensors, write_text
 from peftbench.errors import Busy, DataError
 from peftbench.finished import checked, read_config, read_record, seal
@@ -38,7 +39,8 @@ class RunFolder:
     def of(cls, config: RunConfig, model_label: str, train_id: str) -> "RunFolder":
         """Where the run of this configuration and id lies; the base model has no seed."""
         name = train_id if config.method.name == "base" else f"seed{config.seed}-{train_id}"
-        parts = (safe_name(model_label), config.method.name, config.dataset, name)
+        dataset = bare(config.dataset) if config.dataset_file else config.dataset  # its hash is not of the weights
+        parts = (safe_name(model_label), config.method.name, dataset, name)
         return cls(Path(config.output).joinpath(*parts))
 
     @property
@@ -64,6 +66,8 @@ class RunFolder:
                 self.path.mkdir(parents=True, exist_ok=True)
                 with suppress(FileNotFoundError):  # who has finished this run meanwhile may have tidied up
                     written = {"train_id": train_id, "config": config.model_dump(mode="json")}
+                    if (own := remembered(config.dataset)) is not None:
+                        written["entry"] = own.model_dump(mode="json")
                     create_text(described, seal(json.loads(redacted_json(json.dumps(written)))))
         found = self.train_id()
         if found != train_id:

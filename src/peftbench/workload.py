@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftbench.config import Source, apply_settings, checked, read_yaml
+from peftbench.config import apply_settings, checked
 from peftbench.efficiency.models import shipped_model
 from peftbench.errors import ConfigError
 from peftbench.grid import Cell, Grid, expand, shipped_grids
@@ -18,6 +18,7 @@ from peftbench.methods.specs import PAPER, methods
 from peftbench.records import ModelFacts, RunResult
 from peftbench.schema import Protocol
 from peftbench.selection import of_one
+from peftbench.yamlfile import Source, read_yaml
 
 SHARED = {
     "training": ("epochs", "batch_size", "validations", "max_tokens"),

@@ -176,7 +176,7 @@ def test_roles_cover_the_outputs_of_a_fused_projection_once(family):
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (("k_projj",), r"target 'k_projj' matches no module .* use a role .* self_attn.k_proj"),
+        (("k_projj",), r"target 'k_projj' matches no module .* name roles .* self_attn.k_proj"),
         (("mlp",), r"target 'mlp' matches no module"),
         (("key", "norm"), r"target 'norm' matches no module"),
     ],

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from peftbench.datasets.mini import SUFFIX, is_mini, mini_spec
-from peftbench.errors import ConfigError
+from peftbench.datasets.own import is_path, own_dataset, remembered
+from peftbench.errors import ConfigError, UnknownName
 from peftbench.registry import Registry
 from peftbench.schema import DatasetSpec, Protocol
 
@@ -41,10 +42,17 @@ def dataset_names() -> list[str]:
 def get_dataset(name: str) -> DatasetSpec:
     """The dataset of this name, reading its catalogue file once; raises `UnknownName` with the nearest names.
 
-    `<name>@mini` is the task of the mini suite that is generated under the entry `<name>`.
+    `<name>@mini` is the task of the mini suite that is generated under the entry `<name>`. The path of a YAML file
+    is a dataset of the user's own, as is the full name that it was given.
     """
+    if is_path(name):
+        return own_dataset(Path(name), taken=frozenset(dataset_names()))
+    if (own := remembered(name)) is not None:
+        return own
     if is_mini(name):
         return mini_spec(get_dataset(name.removesuffix(SUFFIX)))
+    if "@" in name and name not in _entries:
+        raise UnknownName("dataset", name, (), "datasets of one's own are named by the path of their YAML file: ")
     entry = _entries.get(name)
     if isinstance(entry, Path):
         return read_spec(entry)

@@ -7,9 +7,10 @@ from typing import Any
 from peftbench.datasets.catalog import under_protocol
 from peftbench.datasets.examples import Role
 from peftbench.datasets.hub import remote_columns
+from peftbench.datasets.own import is_here
 from peftbench.datasets.sources import choose_source, open_split
 from peftbench.errors import DataError
-from peftbench.schema import DatasetSpec, Protocol
+from peftbench.schema import DatasetSpec, LocalSource, Protocol
 
 
 def problems_of(
@@ -17,19 +18,23 @@ def problems_of(
 ) -> list[str]:
     """One sentence for each split whose file is absent or lacks a column.
 
+    Nothing is said of files that lie beside an entry of which only a record was met.
+
     A folder is looked into; of the hub only the heads of the pinned files are asked for, and only if `online`.
     """
+    if isinstance(spec.source, LocalSource) and not is_here(spec):
+        return []
     effective = under_protocol(spec, protocol)
     source = choose_source(effective, data_dir, None)
     problems = []
     for role in roles:
         try:
-            if source.kind == "directory":
+            if source.kind in ("directory", "files"):
                 present: Any = next(iter(open_split(source, effective, role).rows), None)
                 where = f"the {role} split of {spec.name}"
             elif source.kind == "hub" and online:
-                present = remote_columns(effective.source, effective.splits[role])
-                where = f"the {role} split of {spec.name} in {spec.source.repository}"
+                present = remote_columns(effective.hub, effective.splits[role])
+                where = f"the {role} split of {spec.name} in {spec.hub.repository}"
             else:
                 continue
         except DataError as error:

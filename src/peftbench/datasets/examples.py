@@ -5,6 +5,7 @@ Groups that depend on other rows, limits and the validation split are the busine
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -43,28 +44,32 @@ def prepared_rows(
     """
     split = spec.splits[role]
     asked = spec.instruction if instruction is None else instruction
-    reshape = prepare_function(spec.prepare) if spec.prepare else None
     for number, row in enumerate(rows):
         try:
-            checked = _checked(row, spec)
-            shaped: list[Row] = [*reshape(checked)] if reshape else [checked]
-            suffixes = [""] if len(shaped) == 1 else [f"-{part}" for part in range(len(shaped))]
-            examples = tuple(
-                _example(spec, item, f"{split}-{number}{suffix}", asked)
-                for item, suffix in zip(shaped, suffixes, strict=True)
-            )
-            inputs = spec.inputs or tuple(field.column for field in spec.fields)
-            yield PreparedRow(examples, _key(shaped[0], inputs), _group_keys(spec, shaped[0]))
+            yield prepared_row(spec, row, f"{split}-{number}", asked)
         except DataError as error:
             raise DataError(
                 f"{spec.name}, split {split!r}, row {number}: {error}; mend that row or load another copy"
             ) from error
 
 
+def prepared_row(spec: DatasetSpec, row: object, id: str, instruction: str) -> PreparedRow:
+    """Prepare one row under this id; raises `DataError` that says what is wrong but not where."""
+    checked = _checked(row, spec)
+    reshape = prepare_function(spec.prepare) if spec.prepare else None
+    shaped: list[Row] = [*reshape(checked)] if reshape else [checked]
+    suffixes = [""] if len(shaped) == 1 else [f"-{part}" for part in range(len(shaped))]
+    examples = tuple(
+        _example(spec, item, f"{id}{suffix}", instruction) for item, suffix in zip(shaped, suffixes, strict=True)
+    )
+    inputs = spec.inputs or tuple(field.column for field in spec.fields)
+    return PreparedRow(examples, _key(shaped[0], inputs), _group_keys(spec, shaped[0]))
+
+
 def example_of(spec: DatasetSpec, protocol: Protocol = "corrected", role: Role = "test") -> Example:
     """The catalogue's invented row as an example, without loading anything; raises `DataError` without one."""
     if spec.example is None:
-        raise DataError(f"dataset {spec.name} has no example row; add one under `example` in its catalogue file")
+        raise DataError(f"dataset {spec.name} has no example row; add one under `example` in its entry")
     effective = under_protocol(spec, protocol)
     [row] = prepared_rows(effective, role, [spec.example], instruction=instruction_for(spec, protocol, role))
     return replace(row.examples[0], id="example")
@@ -155,15 +160,27 @@ def _value(row: Row, path: str) -> Any:
     return value
 
 
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What JSON can spell and no tokenizer can read."""
+
+
 def _text(row: Row, path: str) -> str:
     value = _value(row, path)
     if value is None:
         return ""
     if isinstance(value, str):
+        if not value.isascii() and _HALF_CHARACTER.search(value):
+            raise DataError(
+                f"column {path!r} is text with half a character (a lone surrogate), expected whole ones"
+            )
         return value
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Integral):
         return str(int(value))
-    raise DataError(f"column {path!r} is {_shown(value)}, expected text or an integer")
+    if isinstance(value, float) and isfinite(value):
+        return repr(value)
+    raise DataError(f"column {path!r} is {_shown(value)}, expected text or a number")
 
 
 # ------------------------------------------------------------------------------------------------------ keys

@@ -5,6 +5,7 @@ HF_HUB_OFFLINE). Here lies which commit and files are asked for, what their byte
 something goes wrong. Nothing is uploaded and no file of a repository is ever run.
 """
 
+import csv
 import errno
 import gzip
 import json
@@ -49,6 +50,8 @@ def remote_columns(source: HubSource, split: str) -> set[str]:
         with HfFileSystem(use_listings_cache=False).open(path, "rb", block_size=1 << 20) as file:
             if (source.format or format_of(names[0])) == "parquet":
                 return set(parquet.ParquetFile(file).schema_arrow.names)
+            if format_of(names[0]) == "csv":
+                return set(next(csv.reader([file.readline().decode("utf-8-sig")])))
             head = gzip.GzipFile(fileobj=file) if names[0].endswith(".gz") else file
             first = json.loads(head.readline() or b"{}")
             return set(first) if isinstance(first, dict) else set()

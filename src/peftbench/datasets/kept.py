@@ -5,9 +5,10 @@ from typing import Any
 
 from peftbench.datasets.load import PreparedDataset, load_dataset
 from peftbench.datasets.lock import read_lock
+from peftbench.datasets.own import bare, folder_of
 from peftbench.datasets.sources import RowsByRole, Source, choose_source
 from peftbench.recent import Recent
-from peftbench.schema import DatasetSpec
+from peftbench.schema import DatasetSpec, LocalSource
 
 MOST_DATASETS = 4
 MOST_ROWS = 200_000
@@ -53,7 +54,7 @@ def kept_for(rows: RowsByRole | None) -> KeptDatasets:
 def _state(source: Source, spec: DatasetSpec) -> tuple[object, ...]:
     """What the rows are read from, as far as it can be seen without reading them."""
     if source.directory is not None:
-        folder = source.directory.absolute() / spec.name
+        folder = source.directory.absolute() / (bare(spec.name) if spec.own else spec.name)
         try:
             files = sorted(folder.iterdir())
         except OSError:  # loading says what is wrong with it
@@ -63,8 +64,11 @@ def _state(source: Source, spec: DatasetSpec) -> tuple[object, ...]:
         return ("rows", id(source.rows))
     if source.generated:
         return ("generated",)
+    if isinstance(spec.source, LocalSource):
+        folder = folder_of(spec)
+        return ("files", [_seen(folder / name) for name in spec.source.files.values()])
     # A commit never changes; which one it is and what its files must be stands in the lock.
-    return ("hub", read_lock(spec.source.repository))
+    return ("hub", read_lock(spec.hub.repository))
 
 
 def _seen(file: Path) -> tuple[object, ...]:

@@ -6,17 +6,23 @@ from functools import cache
 from peftbench.datasets.catalog import get_dataset
 from peftbench.datasets.load import load_dataset
 from peftbench.datasets.mini import is_mini
-from peftbench.schema import DatasetSpec, Example, LengthQuantiles, Lengths
+from peftbench.errors import DataError
+from peftbench.schema import DatasetSpec, Example, LengthQuantiles, Lengths, LocalSource
 
 
 def lengths_of(spec: DatasetSpec) -> Lengths | None:
-    """Lengths of a dataset's entry; of a task of the mini suite those of its generated rows; None if unknown."""
-    return _of_mini(spec.name) if is_mini(spec.name) else spec.lengths
+    """Lengths as the entry has them; of rows that are generated or lie beside it their own; None if unknown."""
+    if is_mini(spec.name) or isinstance(spec.source, LocalSource):
+        return _of_rows(spec.name)
+    return spec.lengths
 
 
 @cache
-def _of_mini(name: str) -> Lengths:
-    data = load_dataset(get_dataset(name), splits=["train", "validation"])
+def _of_rows(name: str) -> Lengths | None:
+    try:
+        data = load_dataset(get_dataset(name), splits=["train", "validation"])
+    except DataError:  # loading them for a run says so
+        return None
     return measured((*data.train, *data.validation), "train, whole")
 
 

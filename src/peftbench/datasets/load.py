@@ -110,7 +110,8 @@ def load_dataset(
         split_seed=split_seed,
         train_rows_limit=train_rows,
         test_rows_limit=test_rows,
-        differences=_differences(spec) if protocol == "published" else (),
+        differences=_differences(spec) if protocol == "published" and not spec.own else (),
+        entry=spec if spec.own else None,
     )
     test = prepared.get("test", ())
     return PreparedDataset(

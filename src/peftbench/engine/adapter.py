@@ -27,6 +27,7 @@ from peftbench.engine.roles import (
     heads_of,
     whole_weights,
 )
+from peftbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from peftbench.engine.model import LanguageModel
@@ -333,7 +334,13 @@ class Adapter:
 def _by_rows(forward: Forward, runs: int) -> Forward:
     """A forward function of (runs, tokens, width) that takes padded batches of one run as well."""
 
-    def of_any_shape(x: Tensor) -> Any:
+    def of_any_shape(x: Tensor, *more: Any, **named: Any) -> Any:
+        if more or named:
+            raise ConfigError(
+                "this method acts on a module of the model that is given more than its input "
+                f"({', '.join(named) or 'unnamed'}), which it cannot compute; choose other targets or another "
+                "method"
+            )
         if x.dim() == 3 and x.shape[0] == runs:
             return forward(x)
         return forward(x.reshape(runs, -1, x.shape[-1])).unflatten(1, x.shape[:-1]).squeeze(0)

@@ -9,7 +9,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from peftbench.engine.encodings import encode_once
-from peftbench.engine.loading import Where, fingerprint, load_model, load_tokenizer, located, model_label
+from peftbench.engine.loading import (
+    Where,
+    fingerprint,
+    load_config,
+    load_model,
+    load_tokenizer,
+    located,
+    model_label,
+)
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.processes import let_go
 from peftbench.engine.quantized import check_quantization, parameter_count
@@ -94,6 +102,15 @@ def text_density(path: str, text: str) -> tuple[float, int] | None:
         return None
     header = len(chat.prompt_ids(""))
     return len(text) / max(1, len(chat.prompt_ids(text)) - header), header
+
+
+def tokenizer_and_context(path: str, revision: str | None) -> tuple[ChatFormat, int | None]:
+    """The tokenizer of a model and the most positions it was made for; no weights are read.
+
+    Raises `ConfigError` and `DataError` as loading the model does.
+    """
+    positions = getattr(load_config(path, revision).get_text_config(), "max_position_embeddings", None)
+    return chat_format(load_tokenizer(path, revision)), int(positions) if positions else None
 
 
 @lru_cache(maxsize=4)

@@ -55,6 +55,26 @@ _FAMILIES: dict[str, dict[str, tuple[str, str]]] = {
         "down": ("mlp.dense_4h_to_h", "whole"),
     },
 }
+_FAMILIES["opt"] = {
+    **_LLAMA,
+    "output": ("self_attn.out_proj", "whole"),
+    "up": ("fc1", "whole"),
+    "down": ("fc2", "whole"),
+}
+_FAMILIES["phi"] = {
+    **_LLAMA,
+    "output": ("self_attn.dense", "whole"),
+    "up": ("mlp.fc1", "whole"),
+    "down": ("mlp.fc2", "whole"),
+}
+_FAMILIES["gptj"] = {
+    "query": ("attn.q_proj", "whole"),
+    "key": ("attn.k_proj", "whole"),
+    "value": ("attn.v_proj", "whole"),
+    "output": ("attn.out_proj", "whole"),
+    "up": ("mlp.fc_in", "whole"),
+    "down": ("mlp.fc_out", "whole"),
+}
 # Norms inside attention that scale queries and keys; they belong to the attention, not to LN tuning.
 _QUERY_KEY_NORMS = ("q_norm", "k_norm", "query_norm", "key_norm", "q_layernorm", "k_layernorm")
 
@@ -103,9 +123,16 @@ def heads_of(config: PreTrainedConfig) -> Heads:
     return Heads(
         layers=int(text.num_hidden_layers),
         query_heads=query,
-        key_value_heads=int(getattr(text, "num_key_value_heads", None) or query),
+        key_value_heads=_key_value_heads(text) or query,
         width=int(getattr(text, "head_dim", None) or text.hidden_size // query),
     )
+
+
+def _key_value_heads(text: Any) -> int:
+    """Heads of keys and values as a configuration says; 0 where it says nothing."""
+    if getattr(text, "model_type", "") == "falcon" and text.multi_query and not text.new_decoder_architecture:
+        return 1
+    return int(getattr(text, "num_key_value_heads", None) or getattr(text, "num_kv_heads", None) or 0)
 
 
 def find_targets(model: PreTrainedModel, wanted: Sequence[str]) -> list[Target]:
@@ -211,5 +238,6 @@ def _no_match(name: str, path: str, model: PreTrainedModel, linears: dict[str, n
     looked = f"{name!r}" if name == path else f"{name!r} (looked for {path!r})"
     return (
         f"target {looked} matches no module of this {model.config.model_type} model; "
-        f"use a role ({', '.join(ROLES)}) or one of its projections: {', '.join(endings)}"
+        f"name roles ({', '.join(ROLES)}) or some of its projections ({', '.join(endings)}), as by "
+        f"--set 'method.targets=[{endings[-1]}]'"
     )

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from peftbench.config import read_yaml
 from peftbench.datasets import dataset_names, get_dataset
 from peftbench.errors import ConfigError, DataError
 from peftbench.importers.adapters import MOST_SETTINGS, method_of, settings_of
@@ -30,6 +29,7 @@ from peftbench.importers.reading import (
 from peftbench.importers.results import ImportedResult
 from peftbench.schema import DatasetSpec
 from peftbench.scoring import score_both
+from peftbench.yamlfile import read_yaml
 
 SCORES, PREDICTIONS = "results.jsonl", "generated_predictions.jsonl"
 _FOLDER = re.compile(r"eval_(?P<dataset>.+?)(?:_(?P<seed>\d{1,8}))?_(?P<time>\d{9,12})")

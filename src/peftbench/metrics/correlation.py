@@ -57,7 +57,13 @@ def _mode(side: NDArray[Any]) -> float:
     return float(values[counts.argmax()])
 
 
-@metric("pearson", _combine, lenient="pearson_on_valid_rows", sums=RowSums(_terms, _primary))
+@metric(
+    "pearson",
+    _combine,
+    lenient="pearson_on_valid_rows",
+    sums=RowSums(_terms, _primary),
+    span=(-100.0, 100.0),
+)
 def pearson(prediction: str, references: tuple[str, ...], spec: DatasetSpec, protocol: Protocol) -> Counts:
     """Pearson's correlation with the gold scores; counts the gold score and the predicted one.
 

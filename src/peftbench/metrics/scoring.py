@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftbench.errors import DataError
+from peftbench.errors import DataError, MetricError
 from peftbench.metrics.labels import trim
 from peftbench.registry import Registry
 from peftbench.schema import DatasetSpec, Protocol
@@ -50,8 +50,9 @@ class Metric:
     scores of the rows in the columns, on 0 to 100 (a correlation may be negative), `primary` first. A metric
     over labels counts `gold_class` and `predicted_class`, numbers in the label set, -1 for an invalid output.
     `version` rises when the same predictions get another score. `lenient` names the score that asks least of the
-    form of an output, so that format and skill can be told apart. `sums` makes resampling fast where the primary
-    score is a function of sums, and `right` says which rows are right, (rows,), where each is right or wrong.
+    form of an output, so that format and skill can be told apart. `span` is what scores lie between. `sums` makes
+    resampling fast where the primary score is a function of sums, and `right` says which rows are right, (rows,),
+    where each is right or wrong.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Metric:
     lenient: str = "primary"
     sums: RowSums | None = None
     right: Right | None = None
+    span: tuple[float, float] = (0.0, 100.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,10 @@ def metric(
     lenient: str = "primary",
     sums: RowSums | None = None,
     right: Right | None = None,
+    span: tuple[float, float] = (0.0, 100.0),
 ) -> Callable[[Count], Metric]:
     """Turn the counting function below the decorator into a metric; `means` and `mean_sums` serve most."""
-    return lambda count: Metric(name, count, combine, version, lenient, sums, right)
+    return lambda count: Metric(name, count, combine, version, lenient, sums, right, span)
 
 
 def means(**scores: str) -> Combine:
@@ -135,7 +138,14 @@ def _built_in() -> dict[str, Metric]:
     return {one.name: one for one in every}
 
 
-metrics: Registry[Metric] = Registry("metric", group="peftbench.metrics", built_in=_built_in)
+def _own(name: str) -> Metric | None:
+    """A metric in a file that its user named here before."""
+    from peftbench.metrics.own import kept_metric
+
+    return kept_metric(name)
+
+
+metrics: Registry[Metric] = Registry("metric", group="peftbench.metrics", built_in=_built_in, otherwise=_own)
 
 
 def score_rows(
@@ -163,6 +173,13 @@ def score_rows(
             f"none of the {len(predictions)} rows of {spec.name} has a reference; give at least one row that "
             f"can be scored"
         )
+    shape = _shape(scored[0])
+    for row, found in enumerate(scored):
+        if _shape(found) != shape:
+            raise MetricError(
+                f"metric {chosen.name} counts {_shape(found)} for scored row {row}, and {shape} for the first; "
+                "count the same of every row"
+            )
     columns = {name: np.array([count[name] for count in scored]) for name in scored[0]}
     return Scores(
         metric=chosen.name,
@@ -177,6 +194,11 @@ def score_rows(
         valid=tuple(None if count is None else bool(count["valid"]) for count in counts),
         columns=columns,
     )
+
+
+def _shape(counts: Counts) -> dict[str, int]:
+    """How many numbers a row's counts hold by name; 1 for a single one."""
+    return {name: len(value) if isinstance(value, tuple) else 1 for name, value in counts.items()}
 
 
 def _listed(row: int, golds: Sequence[str]) -> Sequence[str]:
@@ -199,7 +221,7 @@ def _count_row(
     try:
         return chosen.count(prediction, tuple(golds), spec, protocol)
     except DataError as error:
-        raise DataError(f"row {row}: {error}") from error
+        raise type(error)(f"row {row}: {error}") from error
 
 
 def _absent_classes(columns: Columns, labels: tuple[str, ...]) -> tuple[str, ...]:

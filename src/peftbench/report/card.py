@@ -10,6 +10,7 @@ from typing import Any
 
 from peftbench.console import bytes_text, seconds_text
 from peftbench.datasets import get_dataset
+from peftbench.datasets.own import bare
 from peftbench.errors import DataError, UnknownName
 from peftbench.leaderboard import gather
 from peftbench.methods.plugins import known_spec
@@ -17,7 +18,7 @@ from peftbench.metrics import metrics
 from peftbench.records import EvalRecord, RunResult, TrainRecord
 from peftbench.report.escaping import for_markdown, one_line
 from peftbench.report.layout import method_title
-from peftbench.schema import DatasetSpec, MethodChoice, Protocol
+from peftbench.schema import DatasetSpec, HubSource, MethodChoice, Protocol
 from peftbench.stats import Interval, mean_interval
 from peftbench.store import stored_results
 
@@ -85,12 +86,13 @@ def _interval(run: RunResult, rule: Protocol) -> Interval:
 
 def _front_matter(run: RunResult, train: TrainRecord, evaluation: EvalRecord, spec: DatasetSpec) -> dict[str, Any]:
     # Generated rows are on no hub, whatever entry of the catalogue they follow.
-    generated = evaluation.data.source == "generated"
-    repository = run.config.dataset if generated else spec.source.repository
+    elsewhere = evaluation.data.source == "generated" or not isinstance(spec.source, HubSource)
+    repository = run.config.dataset if elsewhere else spec.hub.repository
     dataset: dict[str, Any] = {"type": repository, "name": spec.title, "split": spec.splits["test"]}
     if evaluation.data.revision:
         dataset["revision"] = evaluation.data.revision
-    kind = _HUB_METRICS.get(evaluation.metric, "accuracy")
+    own = bare(evaluation.metric) if spec.own else "accuracy"
+    kind = _HUB_METRICS.get(evaluation.metric, own)
     scored = [
         {
             "type": kind,
@@ -107,7 +109,7 @@ def _front_matter(run: RunResult, train: TrainRecord, evaluation: EvalRecord, sp
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["peft", "peftbench", run.config.method.name.replace("_", "-")],
-        **({} if generated else {"datasets": [repository]}),
+        **({} if elsewhere else {"datasets": [repository]}),
         "metrics": [kind],
         "model-index": [
             {
@@ -187,7 +189,9 @@ def _linked(train: TrainRecord, spec: DatasetSpec) -> str:
     title = for_markdown(spec.title)
     if train.data.source == "generated":
         return f"generated rows in the manner of {title}"
-    return f"[{title}](https://huggingface.co/datasets/{spec.source.repository})"
+    if not isinstance(spec.source, HubSource):
+        return f"{title}, files of its user's"
+    return f"[{title}](https://huggingface.co/datasets/{spec.hub.repository})"
 
 
 def _scores(evaluation: EvalRecord, intervals: Mapping[Protocol, Interval]) -> list[str]:

@@ -144,10 +144,7 @@ def _label(result: RunResult, settings: Mapping[str, Any]) -> str:
 
 def _group(identity: str, label: str, entries: tuple[Entry, ...]) -> Group:
     # A run whose predictions cannot be read has no score that could be compared.
-    results = [
-        entry.result.model_copy(update={"evaluation": None}) if entry.problem else entry.result
-        for entry in entries
-    ]
+    results = [_without_score(entry.result) if entry.problem else entry.result for entry in entries]
     counts = {id(result): entry.counted for result, entry in zip(results, entries, strict=True)}
 
     def count(result: RunResult, _protocol: object) -> Counted:
@@ -180,6 +177,11 @@ def _group(identity: str, label: str, entries: tuple[Entry, ...]) -> Group:
         draws=draws if sum(len(each) for each in draws.values()) * 1000 <= MOST_REPLICATES else {},
         caution=(caution_of(counted) if draws else none) if counted else None,
     )
+
+
+def _without_score(result: RunResult) -> RunResult:
+    evaluation = result.evaluation and result.evaluation.model_copy(update={"status": "failed"})
+    return result.model_copy(update={"evaluation": evaluation})
 
 
 def _of_method(results: Sequence[RunResult], name: str) -> list[RunResult]:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from peftbench.datasets import dataset_names, get_dataset, load_dataset, read_spec
+from peftbench.datasets import dataset_names, get_dataset, load_dataset
 from peftbench.datasets.prompts import with_prompts
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.importers.factory.datasets import convert_datasets
@@ -36,10 +36,10 @@ def asked_there(instruction, *texts):
 def test_local_rows_become_an_entry_that_asks_as_they_do(tmp_path):
     made = out(tmp_path / "out", moods(tmp_path))
     assert [each.verdict for each in made.outcomes] == ["entry", "entry"]
-    spec = read_spec(tmp_path / "out" / "mood.yaml")
+    spec = get_dataset(str(tmp_path / "out" / "mood.yaml"))
     assert spec.counts.model_dump() == {"train": 30, "test": 6}
     assert (spec.metric, spec.label_set) == ("macro_f1", ("plain", "sour", "sweet"))
-    data = load_dataset(spec, data_dir=tmp_path / "out")
+    data = load_dataset(spec)
     assert len(data.train) + len(data.validation) == 30
     expected = [(asked_there("Say how it sounds.", row["text"], row["hint"]), row["mood"]) for row in TEST_MOODS]
     assert [(each.prompt.text(), each.target) for each in data.test] == expected
@@ -76,7 +76,7 @@ def test_a_conversation_of_one_question_becomes_a_row(tmp_path):
     entry = {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     entries = {name: {**entry, "file_name": f"{name}.json"} for name in ("talk", "talk_eval")}
     out(tmp_path / "out", described(tmp_path, entries))
-    data = load_dataset(read_spec(tmp_path / "out" / "talk.yaml"), data_dir=tmp_path / "out")
+    data = load_dataset(get_dataset(str(tmp_path / "out" / "talk.yaml")))
     assert [(each.prompt.text(), each.target) for each in data.test] == [
         ("What is 6 and 6?", "It is 12."),
         ("What is 7 and 7?", "It is 14."),
@@ -179,8 +179,12 @@ def test_a_dataset_on_the_hub_is_an_entry_of_guesses_that_says_so(tmp_path):
     made = convert_datasets(file, tests=["far=far-dev"])
     assert "repository: someone/far" in made.texts["far.yaml"]
     assert '"data/dev-*.parquet"' in made.texts["far.yaml"]
-    assert "counts" not in made.texts["far.yaml"]
-    assert any("counts are missing" in note for note in made.notes)
+    assert made.texts["far.yaml"].count("TODO") == 3
+    assert any("fill what says TODO" in note for note in made.notes)
+    entry = tmp_path / "far.yaml"
+    entry.write_text(made.texts["far.yaml"])
+    with pytest.raises(ConfigError, match="hub.revision is .TODO."):
+        get_dataset(str(entry))
 
 
 LEFT_OUT = {

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from peftbench.config import Source, apply_settings, checked, load_run_config
+from peftbench.config import apply_settings, checked, load_run_config
 from peftbench.errors import ConfigError, suggestion
 from peftbench.importers.factory.conversion import Conversion, Said
 from peftbench.importers.factory.evaluation import account_for_the_rest, compare, convert_evaluation
@@ -20,6 +20,7 @@ from peftbench.importers.factory.keys import MUST_BE, known_keys
 from peftbench.importers.factory.training import convert_training
 from peftbench.importers.factory.writing import yaml_text
 from peftbench.records import RunConfig
+from peftbench.yamlfile import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,15 @@ from typing import Any, Literal
 from ruamel.yaml import YAML
 
 from peftbench.datasets.catalog import dataset_names, under_protocol
+from peftbench.datasets.own import Entry
 from peftbench.errors import ConfigError, DataError, UnknownName
 from peftbench.importers.factory.descriptions import PREPARED, Description, description, ours, read_descriptions
 from peftbench.importers.factory.rows import local_rows
 from peftbench.importers.factory.writing import yaml_text
 from peftbench.schema import DatasetSpec
+
+TODO = "TODO"
+"""What nobody knows without a look at the hub; an entry with it is refused, and says what to fill in."""
 
 MOST_LABELS = 20
 LONGEST_LABEL = 40
@@ -220,11 +224,9 @@ def _entry(
     columns = [column for column in (train.prompt, train.query) if column]
     entry: dict[str, Any] = {
         "name": name,
-        "version": 1,
         "title": train.name,
         "area": "NLU and reasoning",
         "task": "Question answering",
-        "classes": None,
         "licence": "not stated; described in dataset_info.json",
         "citation": "not stated",
         "columns": dict.fromkeys((*columns, train.response), "text"),
@@ -235,10 +237,7 @@ def _entry(
     if train.query:
         entry["nullable"] = [train.query]
     if train.instruction != test.instruction:
-        entry["published"] = {"train_instruction": train.instruction}
-        made.notes.append(
-            f"{name}: the instruction in training is another one; only `protocol: published` keeps it"
-        )
+        made.notes.append(f"{name}: the instruction in training is another one there; that of the test is taken")
     if re.search(r"\{[^{}]*\}", f"{train.instruction}{test.instruction}"):
         made.notes.append(
             f"{name}: braces in its instruction are shown to the model as they stand, there and here"
@@ -251,17 +250,16 @@ def _entry(
             )
         rows = {"train": local_rows(train, file.parent), "test": local_rows(test, file.parent)}
         entry |= _of_rows(rows, train.response, name, made)
-        entry["source"] = _source(f"local/{name}", {"train": ["train.jsonl"], "test": ["test.jsonl"]})
-        entry["splits"] = {"train": "train", "test": "test"}
+        entry["files"] = {role: f"{name}/{role}.jsonl" for role in ("train", "test")}
     else:
         if train.hub != test.hub or (train.split == test.split and train.subset == test.subset):
             raise DataError(f"{train.name} and {test.name} are not two splits of one dataset on the hub")
-        files = {role: [_pattern(each)] for role, each in (("train", train), ("test", test))}
-        entry |= {"metric": "token_f1", "max_new_tokens": 512, "source": _source(train.hub, files)}
-        entry["splits"] = {"train": "train", "test": "test"}
+        hub = {"repository": train.hub, "revision": TODO, "train": [_pattern(train)], "test": [_pattern(test)]}
+        entry |= {"metric": "token_f1", "max_new_tokens": 512}
+        entry["hub"] = {**hub, "counts": {"train": TODO, "test": TODO}}
         made.notes.append(
             f"{name}: nothing was fetched, so that counts are missing, and the names of its files, the metric "
-            "token_f1 and the longest answer are guesses; look at them, and pin source.revision"
+            "token_f1 and the longest answer are guesses; look at them, and fill what says TODO"
         )
     _check(entry)
     return entry, rows
@@ -273,7 +271,7 @@ def _of_rows(rows: Mapping[str, Rows], response: str, name: str, made: Converted
     labels = list(dict.fromkeys(answers["train"]))
     few = len(labels) <= MOST_LABELS and 4 * len(labels) <= len(answers["train"])
     closed = few and set(answers["test"]) <= set(labels) and all(0 < len(each) <= LONGEST_LABEL for each in labels)
-    told: dict[str, Any] = {"counts": {role: len(of_role) for role, of_role in rows.items()}}
+    told: dict[str, Any] = {}
     if all(re.fullmatch(r"-?\d+", each) for each in labels):
         made.notes.append(
             f"{name}: its answers are whole numbers, and the reference drops rows whose answer is one and is "
@@ -281,16 +279,12 @@ def _of_rows(rows: Mapping[str, Rows], response: str, name: str, made: Converted
         )
     if closed and len(labels) > 1:
         made.notes.append(f"{name}: its {len(labels)} different answers are taken as labels, scored by macro_f1")
-        return {**told, "classes": len(labels), "labels": {each: each for each in sorted(labels)},
+        return {**told, "labels": {each: each for each in sorted(labels)},
                 "metric": "macro_f1", "max_new_tokens": 32}  # fmt: skip
     made.notes.append(
         f"{name}: its answers are open, scored by token_f1; another metric is one word in {name}.yaml"
     )
     return {**told, "metric": "token_f1", "max_new_tokens": 512}
-
-
-def _source(repository: str, files: dict[str, list[str]]) -> dict[str, Any]:
-    return {"repository": repository, "revision": None, "attested": "not attested", "files": files}
 
 
 def _pattern(found: Description) -> str:
@@ -299,10 +293,12 @@ def _pattern(found: Description) -> str:
 
 
 def _check(entry: Mapping[str, Any]) -> None:
-    """Hold an entry to the model of entries, counts apart where they are not known."""
-    counted = {"counts": {"train": 1, "test": 1}, **entry}
+    """Hold an entry to the model of entries, what is not known of a dataset on the hub apart."""
+    known = dict(entry)
+    if "hub" in entry:
+        known["hub"] = {**entry["hub"], "revision": "0" * 40, "counts": {"train": 1, "test": 1}}
     try:
-        DatasetSpec.model_validate_json(json.dumps(counted))
+        Entry.model_validate_json(json.dumps(known))
     except ValueError as error:
         first = " ".join(str(error).split())[:200]
         raise DataError(f"{entry['title']} gives no valid entry ({first})") from error

@@ -147,13 +147,13 @@ def ours(found: Description) -> DatasetSpec | None:
     hub = _HUBS.get(hub, hub)
     for name in dataset_names():
         spec = get_dataset(name)
-        if spec.source.repository.lower() == hub and _subset(spec) in (None, found.subset):
+        if spec.hub.repository.lower() == hub and _subset(spec) in (None, found.subset):
             return spec
     return None
 
 
 def _subset(spec: DatasetSpec) -> str | None:
     """The configuration on the hub that a dataset of ours is, where its files say so."""
-    first = next(iter(spec.source.files.values()))[0]
+    first = next(iter(spec.hub.files.values()))[0]
     folder = first.split("/")[0] if "/" in first else ""
     return None if folder in ("", "data", "default") else folder

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from peftbench.config import read_yaml
 from peftbench.errors import ConfigError
 from peftbench.importers.reading import content, short
 from peftbench.redaction import HIDDEN
+from peftbench.yamlfile import read_yaml
 
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}")
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")

@@ -20,6 +20,7 @@ from peftbench.importers.reading import (
     json_lines,
     short,
 )
+from peftbench.schema import ColumnType
 
 ENDINGS = (".json", ".jsonl", ".csv", ".parquet")
 
@@ -45,7 +46,8 @@ def local_rows(found: Description, folder: Path) -> list[dict[str, str | None]]:
 
 def _rows(file: Path, name: str, found: Description) -> Iterator[Any]:
     if file.suffix == ".parquet":
-        wanted = [column for column in (found.prompt, found.query, found.response, found.messages) if column]
+        places = (found.prompt, found.query, found.response, found.messages)
+        wanted: dict[str, ColumnType] = {column: "any" for column in places if column}
         yield from read_rows(file, name, wanted)
         return
     raw = content(file, name, MOST_LINES_BYTES)
