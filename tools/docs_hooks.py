@@ -8,6 +8,7 @@ import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 MOVED = {"ERRATA.md": "errata.md", "DECISIONS.md": "decisions.md", "CHANGELOG.md": "changelog.md"}
+SHIM = "https://unpkg.com/iframe-worker/shim"
 COMMANDS = "<!-- commands -->"
 
 
@@ -28,8 +29,12 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:
     """Called for each finished page: the theme would fetch its shim for workers from another host."""
-    own = "../" * page.file.dest_uri.count("/") + "assets/worker.js"
-    return output.replace("https://unpkg.com/iframe-worker/shim", own)
+    return output.replace(SHIM, "../" * page.file.dest_uri.count("/") + "assets/worker.js")
+
+
+def on_post_template(output_content: str, **_: Any) -> str:
+    """Called for pages that are no document, such as that of a wrong address."""
+    return output_content.replace(SHIM, "assets/worker.js")
 
 
 def commands() -> str:

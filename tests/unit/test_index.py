@@ -44,7 +44,7 @@ def test_a_row_holds_what_the_records_say(tmp_path):
     [row] = rows(tmp_path)
     assert row == {
         "model": "models/small", "model_revision": None, "model_family": "llama", "model_fingerprint": "f" * 64,
-        "dtype": "bfloat16", "dataset": "rte", "protocol": "corrected", "method": "lora",
+        "dtype": "bfloat16", "quantization": None, "dataset": "rte", "protocol": "corrected", "method": "lora",
         "settings": '{"alpha": 4, "rank": 2}', "method_code": None, "seed": 7, "learning_rate": 5e-5, "epochs": 10, "batch_size": 4,
         "train_rows": 2241, "train_rows_limit": 500, "test_rows": 277, "test_rows_limit": None, "partial": False,
         "train_test_overlap_rows": 3, "metric": "macro_f1", "score": 71.5, "score_corrected": 71.5,
