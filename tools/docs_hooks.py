@@ -57,10 +57,10 @@ def _described(command: Any, name: str, parent: typer.Context | None) -> list[st
     rows = [record for record in (each.get_help_record(context) for each in command.get_params(context)) if record]
     if rows:
         lines += ["| option | |", "|---|---|"]
-        lines += [f"| `{_cell(first)}` | {_cell(second)} |" for first, second in rows]
+        lines += [f"| `{_cell(first)}` | {_cell(second).replace('<', '&lt;')} |" for first, second in rows]
         lines.append("")
     return lines
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.split()).replace("|", "\\|")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from peftbench.datasets.catalog import get_dataset
+from peftbench.datasets.catalog import dataset_given, get_dataset
 from peftbench.datasets.own import is_path
 from peftbench.errors import ConfigError, PeftBenchError, UnknownName
 from peftbench.methods.plugins import spec_of
@@ -139,7 +139,7 @@ def _read_own_dataset(source: Source) -> None:
 
     place = source.place(("dataset",))
     try:
-        found = get_dataset(dataset if is_path(dataset) else str(file))
+        found = dataset_given(dataset if is_path(dataset) else str(file))
         metrics.get(found.metric)
     except ConfigError as error:
         source.problems += [f"{place}: {each}" for each in error.problems]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftbench.datasets import get_dataset
+from peftbench.datasets import dataset_given
 from peftbench.datasets.examples import PreparedRow, Role, instruction_for, prepared_row
 from peftbench.datasets.lengths import measured
 from peftbench.datasets.own import is_path
@@ -56,9 +56,9 @@ def check_dataset(
     Raises `ConfigError` or `DataError` where there is nothing to look at: no such file, no rows, no model.
     """
     if is_path(name) and not Path(name).is_file():
-        get_dataset(name)  # which says so
+        dataset_given(name)  # which says so
     try:
-        spec = get_dataset(name)
+        spec = dataset_given(name)
     except ConfigError as error:
         if not is_path(name):
             raise

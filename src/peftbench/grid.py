@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from peftbench.config import apply_settings, checked, shipped
-from peftbench.datasets.catalog import get_dataset, under_protocol
+from peftbench.datasets.catalog import dataset_given, get_dataset, under_protocol
 from peftbench.datasets.own import same_names
 from peftbench.errors import ConfigError, PeftBenchError, UnknownName, suggestion
 from peftbench.gridentries import AXES, MethodEntry, ModelEntry, Override, Selection, by_name, renamed
@@ -294,7 +294,7 @@ def _places_of_settings(source: Source, method: int) -> dict[Path_, str]:
 def _rows(dataset: str, protocol: Protocol, limit: int | None) -> int | None:
     """A limit of training rows, None where the dataset has no more than that."""
     try:
-        spec = under_protocol(get_dataset(dataset), protocol)
+        spec = under_protocol(dataset_given(dataset), protocol)
     except PeftBenchError:
         return limit  # told with the cell
     return limit if limit is not None and limit < spec.counts.train else None

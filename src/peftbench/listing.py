@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from peftbench.datasets import dataset_names, example_of, get_dataset
+from peftbench.datasets import dataset_given, dataset_names, example_of, get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.datasets.examples import instruction_for
 from peftbench.datasets.own import first_row
@@ -81,7 +81,7 @@ def dataset(name: str, protocol: str) -> dict[str, Any]:
     known = get_args(Protocol)
     if protocol not in known:
         raise UnknownName("protocol", protocol, known)
-    spec = get_dataset(name)
+    spec = dataset_given(name)
     if spec.example is None and (row := first_row(spec)) is not None:
         spec = spec.model_copy(update={"example": dict(row)})
     under = under_protocol(spec, protocol)  # type: ignore[arg-type]

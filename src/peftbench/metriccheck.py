@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftbench.datasets import get_dataset, load_dataset
+from peftbench.datasets import dataset_given, load_dataset
 from peftbench.errors import ConfigError, MetricError
 from peftbench.findings import Finding, halves, notice, problem
 from peftbench.metrics import Metric, metrics
@@ -72,7 +72,7 @@ def check_metric(file: Path, dataset: str | None = None) -> CheckedMetric:
 
 def _golds(dataset: str | None, name: str) -> tuple[list[tuple[str, ...]], DatasetSpec]:
     if dataset is not None:
-        data = load_dataset(get_dataset(dataset), allow_partial=True, splits=["test"])
+        data = load_dataset(dataset_given(dataset), allow_partial=True, splits=["test"])
         return [each.references for each in data.test if each.references][:50], data.spec
     spec = DatasetSpec(
         name="example",

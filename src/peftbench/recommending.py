@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from peftbench.answering import answer_of
-from peftbench.datasets.catalog import get_dataset
+from peftbench.datasets.catalog import dataset_given
 from peftbench.efficiency.cost import Range
 from peftbench.efficiency.devices import CONTEXT_BYTES, Device, device_names, find_device
 from peftbench.engine.loading import located
@@ -54,7 +54,7 @@ def recommend(
     if protocol not in get_args(Protocol):
         raise UnknownName("protocol", protocol, get_args(Protocol))
     rules = cast(Protocol, protocol)
-    given, datasets = datasets, [get_dataset(each).name for each in datasets]
+    given, datasets = datasets, [dataset_given(each).name for each in datasets]
     _check_name(model)
     where = find_device(device) if device is not None else device_at_hand()
     if where is None:

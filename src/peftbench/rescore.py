@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
-from peftbench.datasets import get_dataset
+from peftbench.datasets import dataset_given, get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.disk import explained
 from peftbench.errors import DataError, UnknownName
@@ -46,7 +46,7 @@ def score(
     if protocol not in known:
         raise UnknownName("protocol", protocol, known)
     golds = [(each,) if isinstance(each, str) else each for each in references]
-    spec = under_protocol(get_dataset(dataset), protocol)
+    spec = under_protocol(dataset_given(dataset), protocol)
     scored = score_rows(spec, predictions, golds, protocol)
     return {**scored.values, "invalid_rate": scored.invalid_rate, "top_output_share": scored.top_output_share}
 

@@ -127,7 +127,7 @@ def test_a_method_of_one_family_says_so_for_the_others(tmp_path):
     spec = load_file(write(tmp_path, text=text))
     found = families(spec, spec.settings())
     assert found["llama"] is None
-    assert found["gpt2"].startswith("target 'q_proj' matches no module of this gpt2 model; use a role")
+    assert found["gpt2"].startswith("target 'q_proj' matches no module of this gpt2 model; name roles")
 
 
 # ------------------------------------------------------------------------------------------------- new method

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from peftbench.datasets import get_dataset
+from peftbench.datasets import dataset_given
 from peftbench.errors import ConfigError, MetricError, PeftBenchError
 from peftbench.metriccheck import check_metric
 from peftbench.metrics import metrics, score_rows
@@ -17,7 +17,7 @@ HEAD = "import numpy as np\nfrom peftbench.metrics import RowSums, mean_sums, me
 
 def scored(tmp_path, text, predictions=("repair", "x", ""), references=(("repair",),) * 3, protocol="corrected"):
     put_metric(tmp_path, text)
-    spec = get_dataset(str(put(tmp_path, metric="./first_letter.py")))
+    spec = dataset_given(str(put(tmp_path, metric="./first_letter.py")))
     return score_rows(spec, predictions, references, protocol)
 
 
@@ -140,7 +140,7 @@ def test_lengths_of_right_and_sums_are_held_to(tmp_path):
     text = of("return {'valid': 1, 'right': 1}", more=", right=lambda c: [1], sums=RowSums(lambda c, s, p: np.ones((2, 1)),"
               " lambda t, s, p: t[:1, 0] * np.nan)")  # fmt: skip
     found = scored(tmp_path, text)
-    chosen, spec = metrics.get(found.metric), get_dataset(str(tmp_path / "tickets.yaml"))
+    chosen, spec = metrics.get(found.metric), dataset_given(str(tmp_path / "tickets.yaml"))
     with pytest.raises(MetricError, match="`right` of metric first_letter gives 1 for 3 rows"):
         chosen.right(found.columns)
     with pytest.raises(MetricError, match=r"`sums.terms` of metric first_letter gives 2 for 3 rows"):

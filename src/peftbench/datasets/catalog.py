@@ -42,11 +42,9 @@ def dataset_names() -> list[str]:
 def get_dataset(name: str) -> DatasetSpec:
     """The dataset of this name, reading its catalogue file once; raises `UnknownName` with the nearest names.
 
-    `<name>@mini` is the task of the mini suite that is generated under the entry `<name>`. The path of a YAML file
-    is a dataset of the user's own, as is the full name that it was given.
+    `<name>@mini` is the task of the mini suite that is generated under the entry `<name>`, `<name>@<hash>` one of
+    the user's own that was named or recorded before. A path is no name: records are foreign, and open no file.
     """
-    if is_path(name):
-        return own_dataset(Path(name), taken=frozenset(dataset_names()))
     if (own := remembered(name)) is not None:
         return own
     if is_mini(name):
@@ -62,6 +60,14 @@ def get_dataset(name: str) -> DatasetSpec:
             "make one with peftbench.datasets.read_spec"
         )
     return entry
+
+
+def dataset_given(name: str) -> DatasetSpec:
+    """The dataset that a user names: as `get_dataset`, or by the path of the YAML file of one's own.
+
+    Raises `UnknownName`, and `ConfigError` with every problem of the file.
+    """
+    return own_dataset(Path(name), taken=frozenset(dataset_names())) if is_path(name) else get_dataset(name)
 
 
 def add_dataset(spec: DatasetSpec) -> DatasetSpec:

@@ -215,7 +215,7 @@ def _state(*files: Path) -> tuple[object, ...]:
         try:
             status = file.stat()
             seen.append((status.st_size, status.st_mtime_ns, status.st_ino))
-        except OSError:  # reading says what is wrong
+        except (OSError, ValueError):  # reading says what is wrong
             seen.append(object())
     return tuple(seen)
 

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftbench.config import run_config
-from peftbench.datasets import get_dataset, load_dataset
+from peftbench.datasets import dataset_given, get_dataset, load_dataset
 from peftbench.datasets.own import folder_of, remember
-from peftbench.errors import ConfigError, DataError, PeftBenchError
+from peftbench.errors import ConfigError, DataError, PeftBenchError, UnknownName
 from peftbench.grid import load_grid
 from peftbench.identity import cell_id, eval_id, train_id
 from peftbench.methods.specs import methods
@@ -19,7 +19,7 @@ from tests.own_files import ENTRY, METRIC, put, put_metric, rows, write_rows
 
 
 def spec_of(file):
-    return get_dataset(str(file))
+    return dataset_given(str(file))
 
 
 def refused(file, expected, kind=PeftBenchError):
@@ -343,3 +343,12 @@ def test_a_dataset_of_the_hub_is_loaded_at_its_commit(tmp_path, hub):
     assert spec_of(other).name != data.spec.name
     with pytest.raises(DataError, match="that commit is not there"):
         load_dataset(spec_of(other))
+
+
+def test_a_path_is_no_name_so_that_a_record_opens_no_file(tmp_path):
+    file = put(tmp_path)
+    with pytest.raises(UnknownName):
+        get_dataset(str(file))
+    for odd in ("x\0.yaml", "no/\0/such.yaml"):
+        with pytest.raises(PeftBenchError):
+            dataset_given(odd)

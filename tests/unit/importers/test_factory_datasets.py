@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from peftbench.datasets import dataset_names, get_dataset, load_dataset
+from peftbench.datasets import dataset_given, dataset_names, get_dataset, load_dataset
 from peftbench.datasets.prompts import with_prompts
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.importers.factory.datasets import convert_datasets
@@ -36,7 +36,7 @@ def asked_there(instruction, *texts):
 def test_local_rows_become_an_entry_that_asks_as_they_do(tmp_path):
     made = out(tmp_path / "out", moods(tmp_path))
     assert [each.verdict for each in made.outcomes] == ["entry", "entry"]
-    spec = get_dataset(str(tmp_path / "out" / "mood.yaml"))
+    spec = dataset_given(str(tmp_path / "out" / "mood.yaml"))
     assert spec.counts.model_dump() == {"train": 30, "test": 6}
     assert (spec.metric, spec.label_set) == ("macro_f1", ("plain", "sour", "sweet"))
     data = load_dataset(spec)
@@ -76,7 +76,7 @@ def test_a_conversation_of_one_question_becomes_a_row(tmp_path):
     entry = {"formatting": "sharegpt", "columns": {"messages": "messages"}, "tags": tags}
     entries = {name: {**entry, "file_name": f"{name}.json"} for name in ("talk", "talk_eval")}
     out(tmp_path / "out", described(tmp_path, entries))
-    data = load_dataset(get_dataset(str(tmp_path / "out" / "talk.yaml")))
+    data = load_dataset(dataset_given(str(tmp_path / "out" / "talk.yaml")))
     assert [(each.prompt.text(), each.target) for each in data.test] == [
         ("What is 6 and 6?", "It is 12."),
         ("What is 7 and 7?", "It is 14."),
@@ -184,7 +184,7 @@ def test_a_dataset_on_the_hub_is_an_entry_of_guesses_that_says_so(tmp_path):
     entry = tmp_path / "far.yaml"
     entry.write_text(made.texts["far.yaml"])
     with pytest.raises(ConfigError, match="hub.revision is .TODO."):
-        get_dataset(str(entry))
+        dataset_given(str(entry))
 
 
 LEFT_OUT = {
