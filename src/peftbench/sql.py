@@ -1,7 +1,7 @@
 """SQL over a table of results: one SELECT in a database of its own, without files, network and settings."""
 
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from peftbench.errors import ConfigError, NotInstalled
@@ -77,9 +77,10 @@ def _answer(database: "DuckDBPyConnection", text: str) -> "pa.Table":
         )
     reader = database.sql(statements[0]).to_arrow_reader(100_000)
     batches, rows = [], 0
-    for batch in reader:
-        batches.append(batch)
-        rows += batch.num_rows
-        if rows > MOST_ROWS:
-            raise ConfigError(f"--sql answers with more than {MOST_ROWS:,} rows; add a LIMIT")
+    with closing(reader):  # one that is left open keeps the connection busy, and the process from ending
+        for batch in reader:
+            batches.append(batch)
+            rows += batch.num_rows
+            if rows > MOST_ROWS:
+                raise ConfigError(f"--sql answers with more than {MOST_ROWS:,} rows; add a LIMIT")
     return pa.Table.from_batches(batches, reader.schema)
