@@ -1,7 +1,8 @@
 """SQL over a table of results: one SELECT in a database of its own, without files, network and settings."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from peftbench.errors import ConfigError, NotInstalled
@@ -49,9 +50,15 @@ def run_sql(table: "pa.Table", text: str) -> "pa.Table":
     with duckdb.connect(":memory:", config=_LOCKED) as database, ThreadPoolExecutor(1) as worker:
         database.register(TABLE, table)  # a view: there is no table that a statement could change
         database.execute("SET lock_configuration = true")
-        # DuckDB does not hear Ctrl-C while it computes, so that it computes beside the thread that does.
+        # DuckDB does not hear Ctrl-C while it computes, so it computes beside the thread that does. That thread is
+        # begun with nothing to do: one whose beginning Ctrl-C cut short would not be known to the pool.
+        worker.submit(int).result()
         try:
-            return worker.submit(_answer, database, text).result(MOST_SECONDS)
+            answer, deadline = worker.submit(_answer, database, text), time.monotonic() + MOST_SECONDS
+            while not wait([answer], 0.1).done:  # a Ctrl-C just before a wait is heard only after it
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+            return answer.result()
         except (duckdb.Error, pa.ArrowException, UnicodeError) as error:
             told = " ".join(part for line in str(error).splitlines()[:2] for part in line.split())
             raise ConfigError(f"--sql cannot be answered: {told}") from error
@@ -77,10 +84,9 @@ def _answer(database: "DuckDBPyConnection", text: str) -> "pa.Table":
         )
     reader = database.sql(statements[0]).to_arrow_reader(100_000)
     batches, rows = [], 0
-    with closing(reader):  # one that is left open keeps the connection busy, and the process from ending
-        for batch in reader:
-            batches.append(batch)
-            rows += batch.num_rows
-            if rows > MOST_ROWS:
-                raise ConfigError(f"--sql answers with more than {MOST_ROWS:,} rows; add a LIMIT")
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        if rows > MOST_ROWS:
+            raise ConfigError(f"--sql answers with more than {MOST_ROWS:,} rows; add a LIMIT")
     return pa.Table.from_batches(batches, reader.schema)

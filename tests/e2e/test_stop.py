@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import peftbench
+from peftbench import evaluations
 from peftbench.observer import Observer
 from peftbench.store import RunFolder
 from peftbench.testing import save_tiny_model
@@ -186,7 +187,7 @@ def test_where_the_file_system_keeps_no_lock_two_train_and_the_first_record_stan
     save_tiny_model(str(tmp_path / "model"))
     trained = late(peftbench.training, "_write_training",
                    lambda: peftbench.run(config_of(tmp_path), rows=OWN, evaluate=False))  # fmt: skip
-    scored = late(peftbench.execute, "score_both", lambda: peftbench.run(config_of(tmp_path), rows=OWN))
+    scored = late(evaluations, "score_both", lambda: peftbench.run(config_of(tmp_path), rows=OWN))
     result = peftbench.run(config_of(tmp_path), rows=OWN)
     assert result.train == trained[0].train
     assert result.evaluation == scored[0].evaluation
