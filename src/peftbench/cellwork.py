@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from peftbench.errors import Busy, DiskError, PeftBenchError
+from peftbench.errors import Busy, DiskError, PeftBenchError, first_line
 from peftbench.observer import Observer
 from peftbench.records import CurvePoint, RunConfig, RunResult
 from peftbench.schema import Frozen
@@ -75,7 +75,9 @@ def do_batch(jobs: Sequence[Job], tell: Tell, runner: Runner = train_cells) -> N
         if len(jobs) == 1:
             _tell_failure(left, error, told)
         else:
-            tell(Event(kind="note", message=f"{len(left)} runs are tried one at a time: {_first_line(error)}"))
+            tell(
+                Event(kind="note", message=f"{len(left)} runs are tried one at a time: {first_line(error)[:1000]}")
+            )
             for job in left:
                 do_batch([job], tell, runner)
 
@@ -89,13 +91,11 @@ def _tell_failure(jobs: Sequence[Job], error: Exception, told: "_Telling") -> No
         elif isinstance(error, PeftBenchError):
             told.end(job, status="failed", reason="refused", message=str(error))
         elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-            told.end(job, status="failed", reason="out_of_memory", message=_first_line(error))
+            told.end(job, status="failed", reason="out_of_memory", message=first_line(error)[:1000])
         else:
-            told.end(job, status="failed", reason="error", message=f"{type(error).__name__}: {_first_line(error)}")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:1000]
+            told.end(
+                job, status="failed", reason="error", message=f"{type(error).__name__}: {first_line(error)[:1000]}"
+            )
 
 
 class _Telling(Observer):

@@ -57,6 +57,11 @@ class Busy(DataError):
     """Another process is at work on the same run."""
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says first; the name of its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 _MOST_NAMES = 60  # of a list in one sentence
 
 

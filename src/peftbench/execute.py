@@ -237,7 +237,7 @@ def _evaluate(plan: Plan) -> EvalRecord:
         base.model,
         adapter,
         [sample.prompt for sample in encoded.samples],
-        mergeable=plan.method.mergeable,
+        mergeable=plan.method.merges_into(config.quantization),
         seconds=seconds,
         generated_tokens=sum(count for _, count, _ in outputs),
         energy=energy,

@@ -309,6 +309,10 @@ class MethodSpec(Frozen):
     code: MethodCode | None = None
     """Set when it is loaded from a file or an installed package; None for methods of this package."""
 
+    def merges_into(self, quantization: Quantization | None) -> bool:
+        """Whether its adapter can be folded into a base kept like this; a quantized sum would be another model."""
+        return self.mergeable and quantization is None
+
 
 class MethodChoice(Frozen):
     """A method by name, with the settings that differ from its defaults."""

@@ -57,6 +57,18 @@ def test_an_adapter_on_a_quantized_base_answers_again(made, tmp_path):
     assert out.count("\n") == 1
 
 
+def test_nothing_is_said_of_a_merged_adapter_and_the_card_says_how_the_base_is_kept(made):
+    runs, results = made
+    for each in results:
+        if each.train is not None:
+            merged = each.evaluation.efficiency.merged_first_token_seconds
+            assert (merged is None) == (each.config.quantization is not None)
+            code, out, err = call("report", each.folder, "--card")
+            assert code == 0, err
+            assert ('bnb_4bit_quant_type="nf4"' in out) == (each.config.quantization is not None)
+            assert out.count("```") == 2
+
+
 def test_what_cannot_be_is_said_before_rows_are_read(tmp_path):
     file = tmp_path / "train.yaml"
     file.write_text("model: peftbench-tiny\ndataset: sst2@mini\nmethod: full\nquantization: nf4\n")

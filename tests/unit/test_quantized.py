@@ -99,6 +99,7 @@ def test_what_is_predicted_without_weights_is_what_is_there(kind):
     assert found.base_bytes < plain.base_bytes
     assert found.peak_train_memory_bytes < plain.peak_train_memory_bytes
     assert found.base_forward_flops == plain.base_forward_flops
+    assert (found.merged_forward_flops, plain.merged_forward_flops) == (None, plain.base_forward_flops)
 
 
 def test_nf4_of_llama_3_8b_takes_the_memory_that_qlora_says():

@@ -20,7 +20,7 @@ from peftbench.engine.adapter import Adapter
 from peftbench.engine.loading import DTYPES, explained, weightless
 from peftbench.engine.probe import strange_layers
 from peftbench.engine.quantized import parameter_count, quantize
-from peftbench.errors import ConfigError, PeftBenchError
+from peftbench.errors import ConfigError, PeftBenchError, first_line
 from peftbench.methods import build_adapter
 from peftbench.methods.plugins import spec_of
 from peftbench.methods.specs import check_base
@@ -102,12 +102,12 @@ def predict(
         trainable_params=adapter.trainable_params if adapter else 0,
         adapter_params=sum(tensor.numel() for tensor in stored),
         inference_params=inference,
-        merged_inference_params=0 if spec.mergeable else None,
+        merged_inference_params=0 if spec.merges_into(quantization) else None,
         adapter_bytes=sum(tensor.numel() * tensor.element_size() for tensor in stored),
         input_tokens=INPUT_TOKENS,
         base_forward_flops=base_work.matmul_flops,
         forward_flops=forward.matmul_flops,
-        merged_forward_flops=base_work.matmul_flops if spec.mergeable else None,
+        merged_forward_flops=base_work.matmul_flops if spec.merges_into(quantization) else None,
         base_forward_elementwise_flops=base_work.elementwise_flops,
         forward_elementwise_flops=forward.elementwise_flops,
         step=trace.work() if trace else None,
@@ -146,10 +146,9 @@ def _without_data(spec: MethodSpec, model: str, known: str) -> Iterator[None]:
         cause = error.__cause__
         if cause is None or isinstance(cause, PeftBenchError):
             raise
-        reason = (str(cause).strip().splitlines() or [""])[0]
         raise ConfigError(
             f"method {spec.name!r} on {model!r} cannot be traced without weights ({type(cause).__name__}: "
-            f"{reason}); what is known is the base model, {known}"
+            f"{first_line(cause)}); what is known is the base model, {known}"
         ) from error
 
 

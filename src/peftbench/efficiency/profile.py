@@ -209,7 +209,7 @@ def measure(
         found["adapter_bytes"] = sum(tensor.numel() * tensor.element_size() for tensor in stored)
     attached = _token_seconds(Answering(loaded, deployed, tokens, engine))
     merged: tuple[float | None, float | None] = (None, None)
-    if spec.mergeable:
+    if spec.merges_into(quantization):
         merged = _token_seconds(Answering(loaded, None, tokens, engine)) if deployed else attached
     return Measured(
         device=loaded.device_name,

@@ -29,7 +29,7 @@ from transformers import logging as transformers_logging
 from peftbench.engine.model import LanguageModel
 from peftbench.engine.probe import in_the_engine
 from peftbench.engine.quantized import check_quantization, quantize
-from peftbench.errors import ConfigError, DataError, PeftBenchError
+from peftbench.errors import ConfigError, DataError, PeftBenchError, first_line
 from peftbench.records import TINY
 from peftbench.schema import Quantization
 
@@ -185,7 +185,7 @@ def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]
         return config, load_file(folder / "adapter_model.safetensors")
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise DataError(
-            f"the adapter in {folder} cannot be read ({_first_line(error)}); restore its files or train again"
+            f"the adapter in {folder} cannot be read ({first_line(error)}); restore its files or train again"
         ) from error
 
 
@@ -260,12 +260,7 @@ def explained(path: str) -> Iterator[None]:
                 f"the hub has no model {path!r} at this revision, or it is private: check both, or give a token "
                 "by HF_TOKEN"
             ) from error
-        raise ConfigError(f"model {path!r} cannot be loaded: {_first_line(error)}{_hint(path, error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+        raise ConfigError(f"model {path!r} cannot be loaded: {first_line(error)}{_hint(path, error)}") from error
 
 
 def _hint(path: str, error: Exception) -> str:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from peftbench.errors import ConfigError
+from peftbench.errors import ConfigError, first_line
 from peftbench.schema import Quantization
 
 BLOCK = 64
@@ -88,7 +88,7 @@ def check_quantization(kind: Quantization | None, device: str, processes: int = 
             import bitsandbytes  # noqa: F401
     except Exception as error:  # without its library for this machine, it raises anything
         raise ConfigError(
-            f"quantization: {kind} needs bitsandbytes, which cannot be used here ({_first_line(error)}); "
+            f"quantization: {kind} needs bitsandbytes, which cannot be used here ({first_line(error)}); "
             "pip install 'peftbench[quantized]', or leave quantization out"
         ) from error
 
@@ -170,8 +170,3 @@ def _empty(weight: Tensor, kind: Quantization) -> tuple[dict[str, Tensor], Any]:
         "scales": empty(torch.uint8, blocks),
         "scale_scales": empty(torch.float32, math.ceil(blocks / _SCALES)),
     }, None
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

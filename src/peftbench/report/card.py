@@ -269,23 +269,38 @@ def _cost(train: TrainRecord, evaluation: EvalRecord) -> list[str]:
     return ["## Cost", "", "| | |", "|---|---|", *lines, *shared, ""]
 
 
+_KEPT = {
+    "nf4": 'load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True',
+    "int8": "load_in_8bit=True",
+}
+"""How transformers is told of what `engine.quantized` makes."""
+
+
 def _loading(train: TrainRecord) -> list[str]:
     revision = train.config.model_revision
     name = json.dumps(one_line(_base_model(train) if revision else f"path/to/{train.model.name}"))
     name = name.replace("<", "\\u003c")  # the same to Python, and no HTML to whoever shows code as it is
     at = f", revision={json.dumps(revision)}" if revision else ""
+    names, kept, note = "AutoModelForCausalLM, AutoTokenizer", [], []
+    if train.model.quantization is not None:
+        names += ", BitsAndBytesConfig"
+        kept = ["", f"kept = BitsAndBytesConfig({_KEPT[train.model.quantization]})"]
+        note = ["transformers computes a quantized base a little otherwise than it was trained on here.", ""]
+    base = f"{at}, quantization_config=kept" if kept else at
     return [
         "## How to load it",
         "",
         "```python",
         "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import {names}",
+        *kept,
         "",
-        f"base = AutoModelForCausalLM.from_pretrained({name}{at})",
+        f"base = AutoModelForCausalLM.from_pretrained({name}{base})",
         f"tokenizer = AutoTokenizer.from_pretrained({name}{at})",
         'model = PeftModel.from_pretrained(base, "path/to/this/adapter")',
         "```",
         "",
+        *note,
         f"It expects the prompt of `peftbench show dataset {train.config.dataset}`.",
         "",
     ]

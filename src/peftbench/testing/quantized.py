@@ -2,6 +2,7 @@
 
 from typing import get_args
 
+from peftbench.errors import first_line
 from peftbench.schema import MethodSpec, Quantization
 from peftbench.testing.contract import (
     BrokenPromise,
@@ -39,6 +40,5 @@ def broken_on_quantized(spec: MethodSpec) -> dict[str, str]:
             except BrokenPromise as broken:
                 found[f"{kind}, {check.__name__}"] = str(broken)
             except Exception as error:  # a method may fail in any way
-                first = (str(error).splitlines() or [""])[0]
-                found[f"{kind}, {check.__name__}"] = f"{type(error).__name__}: {first}"
+                found[f"{kind}, {check.__name__}"] = f"{type(error).__name__}: {first_line(error)}"
     return found
