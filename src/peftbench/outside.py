@@ -3,6 +3,7 @@
 It does not protect from code that means harm: whoever names a file has it run.
 """
 
+import logging
 import sys
 import traceback
 from collections.abc import Iterator
@@ -35,6 +36,20 @@ def contained(what: str, fix: str, file: str = "") -> Iterator[None]:
         if "out of memory" in str(error).lower() or type(error).__name__ in _NOT_THEIRS:
             raise
         raise ConfigError(f"{what} ended with {told(error)}{_line(error, file)}; {fix}") from error
+
+
+@contextmanager
+def nothing_fetched() -> Iterator[None]:
+    """To import bitsandbytes in: where the package `kernels` is there, it fetches code of a hub and runs it."""
+    kept = sys.modules.pop("kernels", None)
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would tell of this as of a fault
+    try:
+        yield
+    finally:
+        del sys.modules["kernels"]
+        if kept is not None:
+            sys.modules["kernels"] = kept
 
 
 def told(error: BaseException) -> str:

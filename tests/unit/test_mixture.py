@@ -5,6 +5,7 @@ import torch
 
 from peftbench.engine.adapter import DishonestAdapter
 from peftbench.engine.mixture import Mixture
+from peftbench.engine.step import Batches, gradients
 from peftbench.engine.train import Group, train
 from peftbench.methods.native import LoRA
 from peftbench.records import EngineConfig
@@ -263,3 +264,66 @@ def test_a_pass_that_breaks_off_in_the_last_layer_leaves_nothing_behind():
     handle.remove()
     assert model.keep((7, 8, 9), None) is not None
     assert torch.equal(model.logits(pack([some_samples(3)]), None), expected)
+
+
+class Pulled(LoRA):
+    """LoRA with a loss of its own, and a schedule that remembers its updates."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.seen = [0] * self.runs
+
+    def penalty(self):
+        return 3 * torch.stack(
+            [tensor.sum(tuple(range(1, tensor.dim()))) for tensor in self.tensors.values()]
+        ).sum(0)
+
+    def updated(self, steps):
+        self.seen = list(steps)
+
+    def extra_state(self, run):
+        return {"seen": torch.tensor(self.seen[run])}
+
+    def load_extra_state(self, run, state):
+        self.seen[run] = int(state["seen"])
+
+
+def pulled(module, seed):
+    return Pulled(module, settings_of("lora", rank=3), [seed])
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_penalty_counts_once_and_for_its_own_runs_alone(passes):
+    """Its gradient is 3 for each value, alone, beside another method, and in a step of several passes."""
+    model = engine_model("llama")
+    rows = a_run().train[:4]
+
+    def found(adapter):
+        batches = Batches([rows] * adapter.runs, [(3, 0)] * adapter.runs, (), share=False)
+        with adapter.attached():
+            gradients(model, adapter, batches, passes)
+        return [{name: each.grad for name, each in part.tensors.items()} for part in adapter.members()]
+
+    plain = found(build("lora", model.module, [3], rank=3))[0]
+    beside = found(build("ia3", model.module, [4]))[0]
+    [alone] = found(pulled(model.module, 3))
+    mixed_own, mixed_other = found(Mixture([pulled(model.module, 3), build("ia3", model.module, [4])]))
+    for name, each in plain.items():
+        torch.testing.assert_close(alone[name], each + 3)
+        torch.testing.assert_close(mixed_own[name], each + 3)
+    for name, each in beside.items():
+        torch.testing.assert_close(mixed_other[name], each)
+
+
+def test_a_schedule_in_one_pass_with_others_goes_on_where_it_was(tmp_path):
+    model = engine_model("llama")
+    runs = [a_run(tmp_path / str(i), seed=3 + i) for i in range(2)]
+    made = Mixture([build("ia3", model.module, [3]), pulled(model.module, 4)])
+    steps = iter(range(100))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, made, runs, stop=lambda: next(steps) == 2)
+    again = pulled(model.module, 4)
+    seen = []
+    again.updated = lambda steps: seen.append(again.seen[0])
+    train(model, again, [runs[1]])
+    assert seen[0] == made.parts[1].seen[0] > 0

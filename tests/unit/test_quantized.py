@@ -126,15 +126,25 @@ def test_where_it_cannot_be_is_a_sentence(monkeypatch):
         choose_device("cpu", "float32", "nf4")
 
 
-def test_no_code_is_fetched_from_a_hub(tmp_path):
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from peftbench.engine.quantized import check_quantization; check_quantization('nf4', 'cpu')",
+        "import peftbench.methods.hf",
+        "import peftbench.methods.hf_schedules",
+        "import peftbench.testing; from peftbench.methods.specs import methods; "
+        "peftbench.testing.broken_promises(methods.get('lora'))",
+    ],
+)
+def test_no_code_is_fetched_from_a_hub(first, tmp_path):
     """bitsandbytes asks the package `kernels` for some when it is imported; it must not find it."""
     (tmp_path / "kernels.py").write_text("print('asked')\ndef get_kernel(*given, **more): print('fetched')\n")
     code = (
-        "from peftbench.engine.quantized import check_quantization\ncheck_quantization('nf4', 'cpu')\n"
-        "import sys, kernels, bitsandbytes\nprint('bitsandbytes' in sys.modules, kernels.__file__ != '')"
+        f"{first}\nimport sys, kernels, bitsandbytes\nprint('bitsandbytes' in sys.modules, kernels.__file__ != '')"
     )
     path = os.pathsep.join([str(tmp_path), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
     )
-    assert done.stdout == "asked\nTrue True\n", done.stderr
+    assert done.stdout.endswith("True True\n"), done.stderr
+    assert "fetched" not in done.stdout

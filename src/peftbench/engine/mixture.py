@@ -72,6 +72,21 @@ class Mixture(Adapter):
     def constant_over_batch(self) -> bool:
         return all(part.constant_over_batch() for part in self.parts)
 
+    def penalty(self) -> Tensor | None:
+        found = [part.penalty() for part in self.parts]
+        if all(each is None for each in found):
+            return None
+        none = [torch.zeros(part.runs, dtype=self.dtype, device=self.device) for part in self.parts]
+        return torch.cat([zero if each is None else each for each, zero in zip(found, none, strict=True)])
+
+    def extra_state(self, run: int) -> dict[str, Tensor]:
+        part, row = self._place(run)
+        return part.extra_state(row)
+
+    def load_extra_state(self, run: int, state: dict[str, Tensor]) -> None:
+        part, row = self._place(run)
+        part.load_extra_state(row, state)
+
     def deployed(self, run: int) -> Adapter:
         part, row = self._place(run)
         return part.deployed(row)

@@ -5,11 +5,7 @@ output does not depend on what else is in the pass, which the 8-bit product of b
 Embeddings, norms, biases and the output head stay as they are.
 """
 
-import logging
 import math
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peftbench.errors import ConfigError, first_line
+from peftbench.outside import nothing_fetched
 from peftbench.schema import Quantization
 
 BLOCK = 64
@@ -83,27 +80,13 @@ def check_quantization(kind: Quantization | None, device: str, processes: int = 
     if device == "mps":
         raise ConfigError(f"quantization: {kind} was asked for on mps, where it is not computed; use cuda or cpu")
     try:
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        with _nothing_fetched():
+        with nothing_fetched():
             import bitsandbytes  # noqa: F401
     except Exception as error:  # without its library for this machine, it raises anything
         raise ConfigError(
             f"quantization: {kind} needs bitsandbytes, which cannot be used here ({first_line(error)}); "
             "pip install 'peftbench[quantized]', or leave quantization out"
         ) from error
-
-
-@contextmanager
-def _nothing_fetched() -> Iterator[None]:
-    """Where the package `kernels` is there, bitsandbytes fetches and runs code of a hub when it is imported."""
-    kept = sys.modules.pop("kernels", None)
-    sys.modules["kernels"] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules["kernels"]
-        if kept is not None:
-            sys.modules["kernels"] = kept
 
 
 def quantize(module: PreTrainedModel, kind: Quantization, device: torch.device) -> None:
@@ -140,7 +123,7 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def _packed(weight: Tensor, kind: Quantization) -> tuple[dict[str, Tensor], Any]:
-    with _nothing_fetched():
+    with nothing_fetched():
         from bitsandbytes import functional
 
     if kind == "int8":

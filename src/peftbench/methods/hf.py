@@ -13,7 +13,6 @@ from enum import Enum
 from functools import partial
 from typing import Any, ClassVar, Self
 
-import peft
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -30,6 +29,7 @@ from peftbench.engine.adapter import (
 from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods.hf_settings import HFEntry, HFSettings
 from peftbench.methods.hf_shadow import replaced, shadow
+from peftbench.methods.peft_library import peft
 
 _ROOT, _NAME = "base_model.model.", ".default"
 

@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft.utils.incremental_pca import IncrementalPCA
 from torch import Tensor, nn
 
 from peftbench.engine.adapter import AdapterFiles
@@ -18,6 +17,7 @@ from peftbench.engine.pack import Sample, pack
 from peftbench.engine.runs import TrainingRun
 from peftbench.errors import ConfigError
 from peftbench.methods.hf import PEFTAdapter, Slot
+from peftbench.methods.peft_library import IncrementalPCA
 
 
 class LoRAPlus(PEFTAdapter):

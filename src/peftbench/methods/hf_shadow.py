@@ -6,8 +6,9 @@ Nothing that PEFT does to it is seen by the base model, whose modules, hooks and
 from collections.abc import Sequence
 from typing import Any
 
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from peftbench.methods.peft_library import BaseTunerLayer
 
 
 def shadow(module: nn.Module, *, copied: Sequence[str]) -> Any:

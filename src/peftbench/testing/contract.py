@@ -249,7 +249,7 @@ def one_pass_or_several_learn_the_same(trial: Trial) -> None:
 def peft_has_its_format(trial: Trial) -> bool:
     """Whether Hugging Face PEFT is installed and has the format of the exported files."""
     try:
-        import peft
+        from peftbench.methods.peft_library import peft
     except ModuleNotFoundError:
         return False
     return trial.trained[0].export(0).config["peft_type"] in peft.PeftType.__members__
@@ -259,7 +259,7 @@ def peft_reads_it(trial: Trial) -> None:
     """`PeftModel.from_pretrained` gives the same logits from the exported files, where PEFT has the format."""
     if not peft_has_its_format(trial):
         return
-    import peft
+    from peftbench.methods.peft_library import peft
 
     adapter, _ = trial.trained
     files = adapter.export(0)
