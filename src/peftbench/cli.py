@@ -177,8 +177,10 @@ def evaluate(
     with reported():
         from peftbench.config import load_evaluation_config, run_config
         from peftbench.console import observing
+        from peftbench.datasets import dataset_given
         from peftbench.errors import ConfigError
         from peftbench.execute import evaluate_run
+        from peftbench.metrics import metrics
         from peftbench.store import find_run
 
         evaluation = load_evaluation_config(eval_file, settings or (), run=str(run_folder) if run_folder else None)
@@ -186,7 +188,9 @@ def evaluate(
             raise ConfigError(f"{eval_file.name}: no run is named; set run: <folder> there or pass --run <folder>")
         config = find_run(Path(evaluation.run)).config().model_copy(update={"evaluation": evaluation})
         if config.dataset_file is not None:  # as it is now; whether it is still the run's is checked
-            config = config.model_copy(update={"dataset": config.dataset_file})
+            now = dataset_given(config.dataset_file, by_user=False)
+            metrics.get(now.metric)  # before the model is loaded
+            config = config.model_copy(update={"dataset": now.name})
         config = run_config(_placed(config, data_dir, device))
         with observing() as observer:
             result = evaluate_run(Path(evaluation.run), config, observer=observer)

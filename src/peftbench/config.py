@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from peftbench.datasets.catalog import dataset_given, get_dataset
-from peftbench.datasets.own import is_path
+from peftbench.datasets.own import is_here, is_path, remembered
 from peftbench.errors import ConfigError, PeftBenchError, UnknownName
 from peftbench.methods.plugins import spec_of
 from peftbench.naming import choice_of, choose_learning_rate, name_method
@@ -59,6 +59,14 @@ def run_config(values: Mapping[str, Any] | RunConfig) -> RunConfig:
     else:
         source = Source("config", dict(values))
     return checked(RunConfig, source)
+
+
+def with_device(config: RunConfig, device: str) -> RunConfig:
+    """The same on another device, nothing else read anew; raises `ConfigError` for what is none."""
+    try:
+        return RunConfig.model_validate_json(config.model_copy(update={"device": device}).model_dump_json())
+    except ValidationError as error:
+        raise ConfigError(sentences(error, RunConfig, Source("--device"))) from error
 
 
 def checked_settings(spec: MethodSpec, settings: Sequence[str]) -> Frozen:
@@ -138,8 +146,11 @@ def _read_own_dataset(source: Source) -> None:
     from peftbench.metrics import metrics  # takes time, which most commands need not wait for
 
     place = source.place(("dataset",))
+    # What was read before was named by the user then, or else, as in `eval`, by a record.
+    before = None if is_path(dataset) else remembered(dataset)
     try:
-        found = dataset_given(dataset if is_path(dataset) else str(file))
+        entry = dataset if is_path(dataset) else str(file)
+        found = dataset_given(entry, by_user=before is None or not is_here(before))
         metrics.get(found.metric)
     except ConfigError as error:
         source.problems += [f"{place}: {each}" for each in error.problems]

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from peftbench.config import run_config
+from peftbench.config import run_config, with_device
 from peftbench.datasets import get_dataset
 from peftbench.datasets.catalog import under_protocol
 from peftbench.datasets.kept import kept_for
@@ -140,7 +140,7 @@ def predict(
     found = find_run(folder)
     config = found.config()
     if device is not None:
-        config = run_config(config.model_copy(update={"device": device}))
+        config = with_device(config, device)
     observer = observer or Observer()
     base = load_base_of(config, observer)
     made_with = _made_with(found)

@@ -45,11 +45,30 @@ def read_file(path: Path) -> bytes:
     return content
 
 
+def kept_name(path: Path) -> str:
+    """The name of a file in the cache folder, `<stem>@<first digits of its hash>`, whether it is there or not.
+
+    Raises `ConfigError` for a file that cannot be read.
+    """
+    return _named(path)[0]
+
+
 def keep_file(path: Path) -> str:
     """Store a file in the cache folder, and return its name there, `<stem>@<first digits of its hash>`.
 
-    Raises `ConfigError` for a file that cannot be read, and `DataError` where the cache cannot be written to.
+    Only for a file that the user names: what is stored may be run. Raises `ConfigError` for a file that cannot be
+    read, and `DataError` where the cache cannot be written to.
     """
+    name, text = _named(path)
+    target = _kept(name)
+    with explained(target.parent):
+        if not target.exists() or target.read_bytes() != text.encode():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_text(target, text)
+    return name
+
+
+def _named(path: Path) -> tuple[str, str]:
     content = read_file(path)
     if not path.stem.isidentifier() or path.suffix != ".py":
         raise ConfigError(
@@ -59,23 +78,17 @@ def keep_file(path: Path) -> str:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not UTF-8 text; save it as UTF-8") from error
-    name = f"{path.stem}@{hashlib.sha256(content).hexdigest()[:8]}"
-    target = _kept(name)
-    with explained(target.parent):
-        if not target.exists() or target.read_bytes() != content:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_text(target, text)
-    return name
+    return f"{path.stem}@{hashlib.sha256(content).hexdigest()[:8]}", text
 
 
 def load_kept(name: str) -> ModuleType | None:
     """The module of a file that was kept under this name; None where there is none with that content."""
     stem, _, digits = name.partition("@")
     target = _kept(name)
-    if not stem.isidentifier() or not target.is_file():
+    if len(name) > 200 or not stem.isidentifier() or len(digits) != 8 or not target.is_file():
         return None
     content = read_file(target)
-    if len(digits) != 8 or not hashlib.sha256(content).hexdigest().startswith(digits):
+    if not hashlib.sha256(content).hexdigest().startswith(digits):
         return None
     return _module(target, content)
 

@@ -257,3 +257,27 @@ def test_python_takes_a_path_as_well(place):
     put_metric(put(place / "own", metric="./first_letter.py").parent)
     found = peftbench.score("own/tickets.yaml", ["repair", "billing"], ["repair", "repair"])
     assert found["primary"] == 50
+
+
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_a_run_from_elsewhere_has_no_metric_run(place, tmp_path, command):
+    """Its record names an entry, and that a metric: both may come from whoever made the record."""
+    put_metric(put(place / "own", metric="./first_letter.py").parent)
+    result, _ = run(place)
+    evil = METRIC + f"\nopen({str(tmp_path / 'ran')!r}, 'w').close()\n"
+    for text in (METRIC, evil):
+        (place / "own" / "first_letter.py").write_text(text)
+        (tmp_path / "ran").unlink(missing_ok=True)
+        given = ["eval", place / "eval.yaml", "--run", result["folder"]]
+        if command == "predict":
+            given = ["predict", result["folder"], "--lines", _lines(place), "--device", "cpu"]
+        elsewhere = {**os.environ, "PEFTBENCH_CACHE": str(tmp_path / "other"), "PEFTBENCH_DATA": ""}
+        done = subprocess.run(
+            [sys.executable, "-m", "peftbench", *map(str, given)], capture_output=True, text=True, env=elsewhere
+        )
+        assert not (tmp_path / "ran").exists()
+        assert not (tmp_path / "other" / "python").exists()
+        assert "Traceback" not in done.stderr
+        assert done.returncode == (2 if command == "eval" else 0), done.stderr
+        if command == "eval":
+            assert "code is not taken from records" in done.stderr

@@ -62,12 +62,15 @@ def get_dataset(name: str) -> DatasetSpec:
     return entry
 
 
-def dataset_given(name: str) -> DatasetSpec:
+def dataset_given(name: str, *, by_user: bool = True) -> DatasetSpec:
     """The dataset that a user names: as `get_dataset`, or by the path of the YAML file of one's own.
 
-    Raises `UnknownName`, and `ConfigError` with every problem of the file.
+    Without `by_user` it is a record that names it, which does not allow its metric to be run. Raises
+    `UnknownName`, and `ConfigError` with every problem of the file.
     """
-    return own_dataset(Path(name), taken=frozenset(dataset_names())) if is_path(name) else get_dataset(name)
+    if is_path(name):
+        return own_dataset(Path(name), taken=frozenset(dataset_names()), by_user=by_user)
+    return get_dataset(name)
 
 
 def add_dataset(spec: DatasetSpec) -> DatasetSpec:

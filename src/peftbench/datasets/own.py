@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from peftbench.datasets.files import Row, count_rows, format_of, read_rows, sha256_of
 from peftbench.errors import ConfigError, DataError, PeftBenchError
-from peftbench.plugin_file import keep_file
+from peftbench.plugin_file import keep_file, kept_name
 from peftbench.schema import (
     Area,
     ColumnType,
@@ -113,11 +113,12 @@ def bare(name: str) -> str:
     return name.partition("@")[0]
 
 
-def own_dataset(file: Path, taken: frozenset[str] = frozenset()) -> DatasetSpec:
+def own_dataset(file: Path, taken: frozenset[str] = frozenset(), *, by_user: bool = True) -> DatasetSpec:
     """The dataset that an entry describes; its files are counted and hashed, once while they stay as they are.
 
     Raises `ConfigError` with every problem of the entry, each with its place, and `DataError` where a file of rows
-    cannot be read. `taken` are names that it may not have.
+    cannot be read. `taken` are names that it may not have. Its metric may be run from now on if the file was named
+    `by_user`; one that a record names only says which metric it was.
     """
     if file.name.endswith((".jsonl", ".jsonl.gz", ".csv", ".parquet")):
         raise ConfigError(
@@ -125,7 +126,10 @@ def own_dataset(file: Path, taken: frozenset[str] = frozenset()) -> DatasetSpec:
             f"--from {file.name}` begins"
         )
     seen = _state(file)
-    spec = _spec(file, seen, _state(*_beside(_entry(file, seen), file)))
+    entry = _entry(file, seen)
+    spec = _spec(file, seen, _state(*_beside(entry, file)))
+    if by_user and entry.metric.endswith(".py"):
+        keep_file(file.parent / entry.metric)
     if bare(spec.name) in taken:
         raise ConfigError(
             f"{file.name}: name {bare(spec.name)!r} is that of a dataset that exists; choose another"
@@ -154,7 +158,9 @@ def remember(spec: DatasetSpec) -> DatasetSpec:
             f"the entry of dataset {spec.name[:80]!r} is not the one that its name was made from; restore "
             "the record"
         )
-    return _known.setdefault(spec.name, spec)
+    # What follows from the rest is not part of its name, and so not a record's to say.
+    published = PublishedRule(max_new_tokens=spec.max_new_tokens)
+    return _known.setdefault(spec.name, spec.model_copy(update={"published": published}))
 
 
 def remembered(name: str) -> DatasetSpec | None:
@@ -196,11 +202,17 @@ def first_row(spec: DatasetSpec) -> Row | None:
 
 
 def named(spec: DatasetSpec) -> DatasetSpec:
-    """The dataset under the name that its content gives; what says nothing of scores is left out."""
+    """The dataset under the name that its content gives; what says nothing of scores is left out.
+
+    So are defaults, that a new setting with one renames nothing. The order of labels counts.
+    """
     said = ("title", "area", "benchmark", "task", "classes", "licence", "citation", "lengths", "example", "own")
-    content = spec.model_dump(mode="json", exclude={*said, "published"}) | {"name": bare(spec.name)}
+    content = spec.model_dump(mode="json", exclude={*said, "published"}, exclude_defaults=True) | {
+        "name": bare(spec.name)
+    }
     if isinstance(spec.source, LocalSource):
         content["source"] = {"sha256": spec.source.sha256, "delimiter": spec.source.delimiter}
+    content = dict(sorted(content.items()))
     digest = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
     return spec.model_copy(update={"name": f"{bare(spec.name)}@{digest[:8]}"})
 
@@ -237,7 +249,7 @@ def _spec(file: Path, seen: tuple[object, ...], _: tuple[object, ...]) -> Datase
     labels = dict.fromkeys(entry.labels) if isinstance(entry.labels, tuple) else entry.labels
     words = None if labels is None else {stored: word or stored for stored, word in labels.items()}
     source, counts = _source(entry, file)
-    metric = keep_file(file.parent / entry.metric) if entry.metric.endswith(".py") else entry.metric
+    metric = kept_name(file.parent / entry.metric) if entry.metric.endswith(".py") else entry.metric
     same = {name: getattr(entry, name) for name in Entry.model_fields if name in DatasetSpec.model_fields}
     spec = DatasetSpec.model_validate(
         {

@@ -1,7 +1,7 @@
 """Methods that are not part of this package: in a file that is named, or brought by an installed package.
 
 A file is run once for each content, under a name that nothing else has; its hash is part of what its runs are.
-Nothing is scanned, and no code is run because a record names it.
+Nothing is scanned. Of records only those of the run that `predict` and `eval` are given name code that is run.
 """
 
 import hashlib

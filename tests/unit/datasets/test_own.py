@@ -9,7 +9,7 @@ import pytest
 
 from peftbench.config import run_config
 from peftbench.datasets import dataset_given, get_dataset, load_dataset
-from peftbench.datasets.own import folder_of, remember
+from peftbench.datasets.own import folder_of, named, remember
 from peftbench.errors import ConfigError, DataError, PeftBenchError, UnknownName
 from peftbench.grid import load_grid
 from peftbench.identity import cell_id, eval_id, train_id
@@ -352,3 +352,21 @@ def test_a_path_is_no_name_so_that_a_record_opens_no_file(tmp_path):
     for odd in ("x\0.yaml", "no/\0/such.yaml"):
         with pytest.raises(PeftBenchError):
             dataset_given(odd)
+
+
+def test_a_new_setting_with_a_default_renames_no_dataset(tmp_path):
+    class Later(DatasetSpec):
+        further: str | None = None
+
+    spec = spec_of(put(tmp_path))
+    assert named(Later.model_validate_json(spec.model_dump_json())).name == spec.name == "tickets@806b30ce"
+    swapped = spec.model_copy(update={"labels": dict(reversed(spec.labels.items()))})
+    assert named(swapped).name != spec.name
+
+
+def test_what_follows_from_an_entry_is_not_for_a_record_to_say(tmp_path, monkeypatch):
+    monkeypatch.setattr("peftbench.datasets.own._known", {})
+    spec = spec_of(put(tmp_path))
+    monkeypatch.setattr("peftbench.datasets.own._known", {})
+    forged = spec.model_copy(update={"published": spec.published.model_copy(update={"max_new_tokens": 1})})
+    assert remember(forged).published == spec.published
