@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from peftbench.records import RunConfig
-from peftbench.schema import DataFacts, DatasetSpec, Frozen, MethodSpec
+from peftbench.schema import DataFacts, DatasetSpec, MethodSpec
 
 IDENTITY_VERSION = 1
 """Raised when the engine changes what a run with the same settings gives."""
@@ -39,7 +39,7 @@ def train_id(
         common["quantization"] = config.quantization
     if method.build is None:
         return content_id({**common, "max_tokens": training.get("max_tokens")})
-    if config.engine.shared_prefix == "always" and _has_dropout(config.method.settings_for(method)):
+    if config.engine.shared_prefix == "always" and _may_draw(config, method):
         training["shared_prefix"] = "always"  # one draw for all samples: another training
     rows = [data.splits["train"].sha256, data.splits["validation"].sha256]
     settings = config.method.without_defaults(method).settings
@@ -59,8 +59,10 @@ def _taught(dataset: DatasetSpec) -> list[Any]:
     return [dataset.name, dataset.version]
 
 
-def _has_dropout(settings: Frozen) -> bool:
-    return any(name.endswith("dropout") and value for name, value in settings.model_dump().items())
+def _may_draw(config: RunConfig, method: MethodSpec) -> bool:
+    """Whether dropout is on; of a method of the user's own nobody knows what its setting is called."""
+    settings = config.method.settings_for(method).model_dump()
+    return method.code is not None or any(name.endswith("dropout") and value for name, value in settings.items())
 
 
 def eval_id(train: str, *, test_sha256: str, max_new_tokens: int, own: str | None = None) -> str:

@@ -163,7 +163,8 @@ def compare(
     rows = []
     for each in gather(results, protocol=protocol):
         done = [result for result in each.results if result.primary is not None]
-        invalid = [result.evaluation.invalid_rate for result in done if result.evaluation]
+        shares = [result.evaluation.invalid_rate for result in done if result.evaluation]
+        invalid = [each for each in shares if each is not None]
         lenient = [
             np.mean([_lenient(run) for run in done if run.config.dataset == dataset]) for dataset in each.cells
         ]

@@ -237,8 +237,8 @@ def result_pairs(result: "RunResult") -> dict[str, Any]:
     if evaluation is not None and evaluation.status == "done":
         for protocol, scores in evaluation.scores.items():
             pairs[f"score ({protocol})"] = f"{scores.primary:.2f}"
-        pairs["invalid outputs"] = f"{100 * evaluation.invalid_rate:.1f} %"
-        pairs["most frequent output"] = f"{100 * evaluation.top_output_share:.1f} %"
+        shares = {"invalid outputs": evaluation.invalid_rate, "most frequent output": evaluation.top_output_share}
+        pairs |= {name: f"{100 * share:.1f} %" for name, share in shares.items() if share is not None}
         pairs |= _rows(evaluation.tokens, "test")
         overlap = evaluation.data.train_test_overlap_rows
         if overlap:

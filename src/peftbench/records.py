@@ -318,10 +318,11 @@ class EvalRecord(Frozen):
     scores: dict[Protocol, Scores]
     """Under both scoring rules, from the same predictions."""
     metric: str
-    metric_version: int
-    invalid_rate: float
+    metric_version: int | None
+    """None where outputs could not be scored, as for the two below."""
+    invalid_rate: float | None
     """Share of the scored outputs, 0 to 1, that are no answer of the required form."""
-    top_output_share: float
+    top_output_share: float | None
     """Share of the most frequent output: near 1 where a model gives one answer to everything."""
     hit_limit_rate: float
     """Share of outputs that ended only at `max_new_tokens`."""

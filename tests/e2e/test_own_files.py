@@ -116,6 +116,8 @@ def test_a_metric_that_fails_loses_no_output_and_is_mended_without_generating(pl
     failed = json.loads(out)
     evaluation = failed["evaluation"]
     assert (evaluation["status"], evaluation["scores"]) == ("failed", {})
+    unknown = ("metric_version", "invalid_rate", "top_output_share")
+    assert [evaluation[each] for each in unknown] == [None] * 3, "nothing is claimed of what was not scored"
     kept = read_predictions(
         place / failed["folder"] / f"eval-{evaluation['eval_id']}" / "predictions.parquet",
         evaluation["predictions_sha256"],

@@ -4,7 +4,7 @@ import pytest
 
 from peftbench.config import run_config
 from peftbench.datasets import get_dataset
-from peftbench.identity import content_id, eval_id, train_id
+from peftbench.identity import cell_id, content_id, eval_id, train_id
 from peftbench.methods.specs import methods
 from peftbench.schema import DataFacts, SplitFacts
 
@@ -56,6 +56,17 @@ def test_an_id_never_changes():
 )
 def test_what_cannot_change_the_weights_does_not_change_the_id(changes):
     assert id_of(changes) == id_of()
+
+
+def test_quantization_asks_for_another_number():
+    plain, nf4, int8 = (
+        run_config({**BASE, **({"quantization": each} if each else {})}) for each in (None, "nf4", "int8")
+    )
+    dataset, method = get_dataset("rte"), methods.get("lora")
+    assert len({cell_id(each, dataset=dataset, method=method) for each in (plain, nf4, int8)}) == 3
+    base = methods.get("base")
+    asked = [run_config({**BASE, "method": "base", **each}) for each in ({}, {"quantization": "nf4"})]
+    assert len({cell_id(each, dataset=dataset, method=base) for each in asked}) == 2
 
 
 def test_the_order_of_keys_does_not_change_the_id():

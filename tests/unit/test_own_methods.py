@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from peftbench.config import load_run_config, run_config
-from peftbench.datasets import get_dataset
+from peftbench.datasets import get_dataset, load_dataset
 from peftbench.errors import ConfigError, UnknownName
 from peftbench.grid import finished, load_grid
-from peftbench.identity import cell_id
+from peftbench.identity import cell_id, train_id
 from peftbench.listing import method, rows_of
 from peftbench.methods.plugins import known_spec, load_file, spec_of
 from peftbench.methods.specs import methods
@@ -111,6 +111,25 @@ def test_an_edited_file_is_another_run_and_the_old_one_is_not_made_with_it(tmp_p
     dataset = get_dataset("sst2@mini")
     ids = {cell_id(each, dataset=dataset, method=spec_of(each.method)) for each in (before, after)}
     assert len(ids) == 2
+
+
+def test_a_shared_prefix_is_another_training_wherever_a_method_may_draw(tmp_path):
+    """Nobody knows what a user's method calls the chance of its dropout, or whether it has any."""
+    file, dataset = write(tmp_path), get_dataset("sst2@mini")
+    configs = {
+        (name, when): run_config({**RUN, "method": str(name), "engine": {"shared_prefix": when}})
+        for name in (file, "ia3")
+        for when in ("always", "never")
+    }
+    data = load_dataset(dataset).facts
+    ids = {
+        key: train_id(
+            each, dataset=dataset, method=spec_of(each.method), model_fingerprint="", dtype="", data=data
+        )
+        for key, each in configs.items()
+    }
+    assert ids[file, "always"] != ids[file, "never"]
+    assert ids["ia3", "always"] == ids["ia3", "never"]
 
 
 def test_a_record_is_not_made_again_with_another_file(tmp_path, monkeypatch):

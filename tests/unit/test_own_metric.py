@@ -154,7 +154,7 @@ def test_lengths_of_right_and_sums_are_held_to(tmp_path):
 
 def findings(tmp_path, text, dataset=None):
     found = check_metric(put_metric(tmp_path, text), dataset)
-    return [each.severity for each in found.findings], " | ".join(each.what for each in found.findings)
+    return [each.severity for each in found.findings], " | ".join(f"{e.what}; {e.mend}" for e in found.findings)
 
 
 def test_a_good_metric_has_nothing_to_be_mended(tmp_path):
@@ -167,7 +167,11 @@ def test_a_good_metric_has_nothing_to_be_mended(tmp_path):
     [
         (of("return {'valid': 1, 'right': 1 / len(prediction)}"), "problem", "raises ZeroDivisionError"),
         (of("return {'valid': 1, 'right': 0}"), "problem", "gold answers themselves score 0.0, not 100"),
-        (of("import random; return {'valid': 1, 'right': random.random()}"), "problem", "gold answers themselves"),
+        (of("import random; return {'valid': 1, 'right': random.random()}"), "problem", "counted otherwise the second"),
+        (of("import random\n    return {'valid': 1, 'right': prediction in references or random.random() < 0.5}"),
+         "problem", "counted otherwise the second time"),
+        (of("SEEN.append(1); return {'valid': 1, 'right': prediction in references, 'seen': len(SEEN)}\nSEEN = []"),
+         "problem", "keep nothing between calls"),
         (of("return {'valid': 1, 'right': 1}", "lambda c, s, p: {'primary': 100 * c['right'][0] * (len(c) and 1)}",
             ", sums=mean_sums('valid')"), "notice", "no description"),
         (of("'''d'''; return {'valid': 1, 'right': prediction in references}",

@@ -4,17 +4,16 @@ A pack is one YAML file, `prompts: {dataset: {train_instruction, test_instructio
 `peftbench import datasets` writes it. It says how a row is asked and never which rows there are.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from peftbench.datasets.files import sha256_of
 from peftbench.datasets.mini import SUFFIX
 from peftbench.errors import ConfigError, UnknownName
 from peftbench.schema import DatasetSpec, Frozen, InputField, Protocol
-
-LARGEST_BYTES = 5_000_000
+from peftbench.yamlfile import read_yaml, sentences
 
 
 class PublishedPrompt(Frozen):
@@ -47,8 +46,7 @@ def with_prompts(spec: DatasetSpec, pack: str | Path | None, protocol: Protocol)
             f"data.prompts is given and protocol is {protocol}; prompts of others need `protocol: published`"
         )
     pack = Path(pack)
-    raw = _content(pack)
-    prompts = _read(raw, pack.name).prompts
+    prompts = _read(pack).prompts
     name = spec.name.removesuffix(SUFFIX)  # a generated task has the columns of its dataset
     if name not in prompts:
         raise UnknownName("dataset", name, prompts, f"{pack.name}: ")
@@ -58,7 +56,7 @@ def with_prompts(spec: DatasetSpec, pack: str | Path | None, protocol: Protocol)
             raise ConfigError(
                 f"{pack.name}: {spec.name} has no column {field.column!r}; it has {', '.join(spec.columns)}"
             )
-    said = f"Prompts are those of {pack.name}, SHA-256 {hashlib.sha256(raw).hexdigest()[:16]}."
+    said = f"Prompts are those of {pack.name}, SHA-256 {sha256_of(pack)[:16]}."
     return spec.model_copy(
         update={
             "published": rule.model_copy(
@@ -73,31 +71,9 @@ def with_prompts(spec: DatasetSpec, pack: str | Path | None, protocol: Protocol)
     )
 
 
-def _content(pack: Path) -> bytes:
+def _read(pack: Path) -> PromptPack:
+    source = read_yaml(pack, "prompt pack", "what `peftbench import datasets` writes")
     try:
-        with pack.open("rb") as file:
-            raw = file.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(
-            f"prompt pack {str(pack)!r} cannot be read ({error.strerror}); give the file that "
-            "`peftbench import datasets` wrote"
-        ) from error
-    if len(raw) > LARGEST_BYTES:
-        raise ConfigError(f"prompt pack {pack.name} has more than {LARGEST_BYTES:,} bytes; is it the right file?")
-    return raw
-
-
-def _read(raw: bytes, name: str) -> PromptPack:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        data = YAML(typ="safe", pure=True).load(raw.decode("utf-8"))
-        return PromptPack.model_validate_json(json.dumps(data))
+        return PromptPack.model_validate_json(json.dumps(source.values))
     except ValidationError as error:
-        raise ConfigError(
-            [f"{name}: {'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()]
-        ) from error
-    except (UnicodeDecodeError, YAMLError, TypeError, ValueError, RecursionError) as error:
-        detail = " ".join(str(error).split())[:200]
-        raise ConfigError(f"{name} is no prompt pack ({detail}); import it again") from error
+        raise ConfigError(sentences(error, PromptPack, source)) from error

@@ -209,6 +209,8 @@ def _scores(evaluation: EvalRecord, intervals: Mapping[Protocol, Interval]) -> l
         rows += ", a sample"
     if evaluation.data.partial:
         rows += ", of partial data"
+    assert evaluation.invalid_rate is not None  # it was scored
+    assert evaluation.top_output_share is not None
     return [
         *lines,
         "",

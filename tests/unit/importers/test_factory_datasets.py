@@ -125,13 +125,13 @@ def test_prompts_need_their_protocol_their_dataset_and_their_columns(tmp_path):
         with_prompts(get_dataset("rte"), pack, "corrected")
     with pytest.raises(PeftBenchError, match="unknown dataset 'cola'"):
         with_prompts(get_dataset("cola"), pack, "published")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="does not exist"):
         with_prompts(get_dataset("rte"), tmp_path / "none.yaml", "published")
     assert with_prompts(get_dataset("rte"), None, "corrected") == get_dataset("rte")
     broken = {
-        "a: [": "is no prompt pack",
-        "- 1": "should be an object",
-        "source: x\nprompts: {rte: {train_instruction: a}}": "prompts.rte.test_instruction: Field required",
+        "a: [": "this is not YAML",
+        "- 1": "is not a list of `key: value` lines",
+        "source: x\nprompts: {rte: {train_instruction: a}}": "prompts.rte.test_instruction. is missing",
         "source: x\nprompts: {rte: {train_instruction: a, test_instruction: b, fields: [{label: '', column: z}]}}": "has no column 'z'",
     }  # fmt: skip
     for text, expected in broken.items():
@@ -261,6 +261,22 @@ def test_a_broken_description_is_one_sentence(tmp_path, content, expected):
 def test_broken_rows_are_one_sentence(tmp_path, rows, expected):
     file = moods(tmp_path)
     (tmp_path / "mood.json").write_text(rows)
+    assert expected in outcomes(convert_datasets(file))["mood"][1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (b"text,hint,mood,mood\na,b,c,d\n", "names column 'mood' twice"),
+        (b"text,hint,mood\na,b,sweet, and sour\n", "line 2 of mood.csv has 4 columns, its head 3"),
+        (b'text,hint,mood\na,b,"c\n', "cannot be read as CSV"),
+        (b"text,hint,mood\n\xff,b,c\n", "is not UTF-8"),
+        (b"", "is empty"),
+    ],
+)
+def test_a_broken_csv_is_one_sentence(tmp_path, rows, expected):
+    file = moods(tmp_path, mood=alpaca(file_name="mood.csv"))
+    (tmp_path / "mood.csv").write_bytes(rows)
     assert expected in outcomes(convert_datasets(file))["mood"][1]
 
 

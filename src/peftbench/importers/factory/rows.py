@@ -1,7 +1,5 @@
 """Local rows of a dataset description, read as plain texts: JSON, JSON Lines, CSV or Parquet beside it."""
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +10,6 @@ from peftbench.datasets.files import read_rows
 from peftbench.errors import DataError
 from peftbench.importers.factory.descriptions import Description
 from peftbench.importers.reading import (
-    MEGABYTE,
     MOST_LINES_BYTES,
     MOST_TEXT,
     check_json,
@@ -45,7 +42,7 @@ def local_rows(found: Description, folder: Path) -> list[dict[str, str | None]]:
 
 
 def _rows(file: Path, name: str, found: Description) -> Iterator[Any]:
-    if file.suffix == ".parquet":
+    if file.suffix in (".parquet", ".csv"):
         places = (found.prompt, found.query, found.response, found.messages)
         wanted: dict[str, ColumnType] = {column: "any" for column in places if column}
         yield from read_rows(file, name, wanted)
@@ -59,14 +56,10 @@ def _rows(file: Path, name: str, found: Description) -> Iterator[Any]:
         return
     try:
         text = raw.decode("utf-8-sig")
-        if file.suffix == ".csv":
-            csv.field_size_limit(5 * MEGABYTE)
-            yield from csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            return
         rows = json.loads(text)
         check_json(rows, name)
         yield from rows
-    except (ValueError, csv.Error, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"its file {short(name)} cannot be read ({short(str(error), quoted=False)})") from error
 
 
