@@ -4,20 +4,14 @@ Torch is not loaded here, and none of the method's code is.
 """
 
 import json
-import os
-import signal
-import subprocess
-import tempfile
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peftbench.errors import ConfigError
-from peftbench.interpreter import PYTHON, module_path
 from peftbench.methods.plugins import is_file
+from peftbench.watched import Ended, watch
 
 IMPORT_SECONDS = 30.0
 """How long the file of a method may take to be loaded; what it imports of torch is there already."""
@@ -62,64 +56,31 @@ def check_method(
         raise ConfigError(
             f"method file {name!r} does not exist; give the path of a Python file, or a method's name"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        lines, printed = Path(folder) / "lines", Path(folder) / "printed"
-        lines.touch()
-        with printed.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603
-                [*PYTHON, "-m", "peftbench.testing.child", name, json.dumps(list(settings)), str(lines)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, **module_path()},
-                start_new_session=True,
-            )
-            try:
-                late = _wait(process, lines, seconds, import_seconds)
-            finally:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        said = printed.read_text(encoding="utf-8", errors="replace").strip()
-        return _report(name, _read(lines), late, process.returncode, said)
+    late = f"nothing came of loading it in {import_seconds:g} s: it loops, waits or does its work there"
+    ended = watch(
+        "peftbench.testing.child",
+        [name, json.dumps(list(settings))],
+        seconds=seconds,
+        stages={"ready": (import_seconds, late)},
+    )
+    return _report(name, ended)
 
 
-def _wait(process: "subprocess.Popen[bytes]", lines: Path, seconds: float, import_seconds: float) -> str | None:
-    """Wait for the end of the process, or say in words which time was over."""
-    begun, ready = time.monotonic(), None
-    while process.poll() is None:
-        time.sleep(0.05)
-        stage, now = [each["stage"] for each in _read(lines)][-1:], time.monotonic()
-        if stage == ["ready"]:
-            ready = ready or now
-            if now - ready > import_seconds:
-                return (
-                    f"nothing came of loading it in {import_seconds:g} s: it loops, waits or does its work there"
-                )
-        if now - begun > seconds:
-            return f"it took more than {seconds:g} s"
-    return None
-
-
-def _read(lines: Path) -> list[dict[str, Any]]:
-    whole = lines.read_text(encoding="utf-8").rpartition("\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def _report(name: str, lines: list[dict[str, Any]], late: str | None, status: int, said: str) -> Report:
+def _report(name: str, ended: Ended) -> Report:
+    lines = ended.lines
     last: dict[str, Any] = lines[-1] if lines else {"stage": "not begun"}
-    if last["stage"] == "refused" and (not is_file(name) or "unknown key" in last["why"]):
+    if last["stage"] == "refused" and (not is_file(name) or last["settings"]):
         raise ConfigError(last["why"])
     loaded = next((each for each in lines if each["stage"] == "loaded"), None)
     report = Report(loaded["method"] if loaded else name, loaded["code"] if loaded else None)
-    if said:
-        first = said.splitlines()[0][:_LONGEST_PRINT]
+    if ended.printed:
+        first = ended.printed.splitlines()[0][:_LONGEST_PRINT]
         report.notes.append(f"it prints ({first!r}), which is kept off standard output")
     expected, mend = "its file is loaded", "let the file define the method and do nothing else"
-    ended = late or f"it ended the process with status {status}"
+    why = ended.late or f"it ended the process with status {ended.status}"
     if loaded is None:
         refused = last["stage"] == "refused"  # which says how it is mended
-        found = _line("loaded", "broken", expected, last["why"] if refused else ended, None if refused else mend)
+        found = _line("loaded", "broken", expected, last["why"] if refused else why, None if refused else mend)
         report.promises.append(found)
         return report
     report.promises.append(_line("loaded", "kept", expected))
@@ -130,7 +91,7 @@ def _report(name: str, lines: list[dict[str, Any]], late: str | None, status: in
         report.families = last["families"]
     else:
         doing = next((each["doing"] for each in reversed(lines) if each["stage"] == "checking"), "building it")
-        why, mend = f"{ended} while this was checked: {doing}", "look for a loop, or for a call that ends Python"
+        why, mend = f"{why} while this was checked: {doing}", "look for a loop, or for a call that ends Python"
         report.promises.append(_line("comes to an end", "broken", "every check comes to an end", why, mend))
     return report
 

@@ -30,12 +30,10 @@ def contained(what: str, fix: str, file: str = "") -> Iterator[None]:
             yield
     except (PeftBenchError, MemoryError):
         raise
-    except SystemExit as error:
-        raise ConfigError(f"{what} asked to end the process (sys.exit{_line(error, file)}); {fix}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if "out of memory" in str(error).lower() or type(error).__name__ in _NOT_THEIRS:
             raise
-        raise ConfigError(f"{what} ended with {told(error)}{_line(error, file)}; {fix}") from error
+        raise ConfigError(f"{what} {ended(error, file)}; {fix}") from error
 
 
 @contextmanager
@@ -57,6 +55,13 @@ def told(error: BaseException) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     first = (text.strip().splitlines() or [""])[0][:300]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def ended(error: BaseException, file: str = "") -> str:
+    """How code ended with an error, at which line of `file`: `ended with ValueError: no, line 7`."""
+    if isinstance(error, SystemExit):
+        return f"asked to end the process (sys.exit{_line(error, file)})"
+    return f"ended with {told(error)}{_line(error, file)}"
 
 
 def _line(error: BaseException, file: str) -> str:

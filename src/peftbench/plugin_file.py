@@ -7,8 +7,6 @@ its content in the user's cache folder, and only what was stored there, by being
 import hashlib
 import importlib.util
 import sys
-import traceback
-from contextlib import redirect_stdout
 from functools import lru_cache
 from importlib.abc import SourceLoader
 from pathlib import Path
@@ -16,32 +14,31 @@ from types import ModuleType
 
 from peftbench.disk import cache_folder, explained, write_text
 from peftbench.errors import ConfigError
+from peftbench.outside import contained
 
 LARGEST_BYTES = 1_000_000
 
 
-def load_file(path: Path) -> ModuleType:
-    """The module that a file is; its prints go to standard error.
+def read_file(path: Path, kind: str = "Python file", other: str = "") -> bytes:
+    """The content of a Python file; raises `ConfigError` where it cannot be one.
 
-    Raises `ConfigError` where the file cannot be read, is not Python, or raises or exits when it is imported.
+    `kind` is what messages call it, and `other` what could be given instead.
     """
-    return _module(path, read_file(path))
-
-
-def read_file(path: Path) -> bytes:
-    """The content of a Python file; raises `ConfigError` where it cannot be one."""
+    called = f"{kind} {str(path)!r}"
     if path.is_dir() or not path.exists():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise ConfigError(f"Python file {str(path)!r} {what}; give the path of a file that ends in .py")
+        raise ConfigError(f"{called} {what}; give the path of a file that ends in .py{other}")
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_BYTES + 1)
+        content.decode("utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"Python file {str(path)!r} cannot be read ({error.strerror}); make it readable"
-        ) from error
+        raise ConfigError(f"{called} cannot be read ({error.strerror}); make it readable") from error
+    except UnicodeDecodeError as error:
+        if len(content) <= LARGEST_BYTES and b"\0" not in content:
+            raise ConfigError(f"{called} is not UTF-8 text; save it as UTF-8") from error
     if len(content) > LARGEST_BYTES or b"\0" in content:
-        raise ConfigError(f"{path.name} is not Python: it is binary, or too long; give a file of source code")
+        raise ConfigError(f"{called} is not Python: it is binary, or too long; give a file of source code")
     return content
 
 
@@ -50,7 +47,7 @@ def kept_name(path: Path) -> str:
 
     Raises `ConfigError` for a file that cannot be read.
     """
-    return _named(path)[0]
+    return _name_of(path, read_file(path))
 
 
 def keep_file(path: Path) -> str:
@@ -59,26 +56,22 @@ def keep_file(path: Path) -> str:
     Only for a file that the user names: what is stored may be run. Raises `ConfigError` for a file that cannot be
     read, and `DataError` where the cache cannot be written to.
     """
-    name, text = _named(path)
+    content = read_file(path)
+    name = _name_of(path, content)
     target = _kept(name)
     with explained(target.parent):
-        if not target.exists() or target.read_bytes() != text.encode():
+        if not target.exists() or target.read_bytes() != content:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_text(target, text)
+            write_text(target, content.decode("utf-8"))
     return name
 
 
-def _named(path: Path) -> tuple[str, str]:
-    content = read_file(path)
+def _name_of(path: Path, content: bytes) -> str:
     if not path.stem.isidentifier() or path.suffix != ".py":
         raise ConfigError(
             f"Python file {path.name!r} cannot be imported under that name; call it something like my_metric.py"
         )
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name} is not UTF-8 text; save it as UTF-8") from error
-    return f"{path.stem}@{hashlib.sha256(content).hexdigest()[:8]}", text
+    return f"{path.stem}@{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 def load_kept(name: str) -> ModuleType | None:
@@ -90,7 +83,7 @@ def load_kept(name: str) -> ModuleType | None:
     content = read_file(target)
     if not hashlib.sha256(content).hexdigest().startswith(digits):
         return None
-    return _module(target, content)
+    return run_file(target, content, f"Python file {stem + '.py'!r}")
 
 
 def _kept(name: str) -> Path:
@@ -111,7 +104,11 @@ class _Loader(SourceLoader):
 
 
 @lru_cache(maxsize=64)
-def _module(path: Path, content: bytes) -> ModuleType:
+def run_file(path: Path, content: bytes, called: str) -> ModuleType:
+    """The module that a file with this content is, which is run once; what it prints goes to standard error.
+
+    Raises `ConfigError`, in which it is `called` so, where it is not Python, or raises or exits when it is run.
+    """
     name = f"peftbench_file_{hashlib.sha256(content).hexdigest()[:16]}"
     spec = importlib.util.spec_from_loader(name, _Loader(path, content))
     assert spec is not None
@@ -119,30 +116,9 @@ def _module(path: Path, content: bytes) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and the like look their module up
     try:
-        with redirect_stdout(sys.stderr):
+        with contained(called, "mend the file", str(path)):
             spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException:
         sys.modules.pop(name, None)
-        raise ConfigError(
-            f"{_called(path)} cannot be used: it {failure(error, path)} when it is imported; mend the file"
-        ) from error
+        raise
     return module
-
-
-def failure(error: BaseException, path: Path | None = None) -> str:
-    """What went wrong in a user's file in a few words: `raises ValueError: ... (line 7)`, or `exits`."""
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if path is not None and frame.filename == str(path)
-    ]
-    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
-    where = f" (line {line})" if line else ""
-    if isinstance(error, SystemExit):
-        return f"ends the process{where}"
-    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())[:200]
-    return f"raises {type(error).__name__}{': ' if text else ''}{text}{where}"
-
-
-def _called(path: Path) -> str:
-    return f"{path.name.partition('@')[0].removesuffix('.py')}.py"

@@ -111,7 +111,10 @@ def test_a_metric_that_fails_loses_no_output_and_is_mended_without_generating(pl
     put_metric(file.parent, RAISING)
     code, out, err = call("run", place / "train.yaml", place / "eval.yaml", "--json")
     assert code == 1
-    assert "the run failed: row 0: metric first_letter raises ZeroDivisionError: division by zero (line" in err
+    assert (
+        "the run failed: row 0: metric first_letter, scoring a row, ended with ZeroDivisionError: division by zero, line"
+        in err
+    )
     assert "Traceback" not in err
     failed = json.loads(out)
     evaluation = failed["evaluation"]
@@ -123,7 +126,9 @@ def test_a_metric_that_fails_loses_no_output_and_is_mended_without_generating(pl
         evaluation["predictions_sha256"],
     )
     assert len(kept) == 16
-    assert "first_letter raises" in call("run", place / "train.yaml", place / "eval.yaml")[2]  # and again
+    assert (
+        "first_letter, scoring a row, ended" in call("run", place / "train.yaml", place / "eval.yaml")[2]
+    )  # and again
     put_metric(file.parent)
 
     def never(*_, **__):
@@ -170,9 +175,9 @@ def test_a_record_with_code_that_is_not_known_here_runs_nothing(place, monkeypat
     (place / "ran").unlink()
     monkeypatch.setenv("PEFTBENCH_CACHE", str(place / "another"))
     forget()
-    from peftbench.plugin_file import _module
+    from peftbench.plugin_file import run_file
 
-    _module.cache_clear()
+    run_file.cache_clear()
     refused("code is not taken from records", "score", "runs/model/lora/tickets/" + _only(place))
     assert not (place / "ran").exists()
     assert call("check", "metric", "own/first_letter.py")[0] == 0

@@ -113,7 +113,7 @@ def test_gold_answers_that_the_metric_cannot_score(tmp_path):
                "def m(p, r, s, q):\n    return {'valid': 1, 'right': p == 'repair'}\nMETRIC = m\n", "half")  # fmt: skip
     assert one(found_in(tmp_path, metric="./half.py"), "the gold answers themselves score 50.0, not 100")
     put_metric(tmp_path, "1/0", "half")
-    one(found_in(tmp_path, metric="./half.py"), "half.py cannot be used: it raises ZeroDivisionError")
+    one(found_in(tmp_path, metric="./half.py"), "'half.py' ended with ZeroDivisionError")
 
 
 def test_what_is_left_to_fill_in_is_told(tmp_path):

@@ -9,10 +9,14 @@ from peftbench.datasets import dataset_given
 from peftbench.errors import ConfigError, MetricError, PeftBenchError
 from peftbench.metriccheck import check_metric
 from peftbench.metrics import metrics, score_rows
-from peftbench.plugin_file import keep_file, load_file, load_kept
+from peftbench.plugin_file import keep_file, load_kept, read_file, run_file
 from tests.own_files import METRIC, put, put_metric
 
 HEAD = "import numpy as np\nfrom peftbench.metrics import RowSums, mean_sums, means, metric, rights\n"
+
+
+def load_file(path):
+    return run_file(path, read_file(path), f"file {path.name}")
 
 
 def scored(tmp_path, text, predictions=("repair", "x", ""), references=(("repair",),) * 3, protocol="corrected"):
@@ -51,12 +55,12 @@ def test_the_file_is_read_once_and_leaves_nothing_beside_it(tmp_path, capsys):
     [
         (
             "raise ValueError('no')",
-            "plug.py cannot be used: it raises ValueError: no (line 1) when it is imported",
+            "file plug.py ended with ValueError: no, line 1; mend the file",
         ),
-        ("\nimport sys\nsys.exit(3)", "ends the process (line 3)"),
-        ("def f(:", "raises SyntaxError"),
-        ("import not_there", "raises ModuleNotFoundError: No module named 'not_there' (line 1)"),
-        ("1/0", "raises ZeroDivisionError: division by zero (line 1)"),
+        ("\nimport sys\nsys.exit(3)", "asked to end the process (sys.exit, line 3)"),
+        ("def f(:", "ended with SyntaxError"),
+        ("import not_there", "ended with ModuleNotFoundError: No module named 'not_there', line 1"),
+        ("1/0", "ended with ZeroDivisionError: division by zero, line 1"),
         ("\0", "it is binary"),
     ],
 )
@@ -109,16 +113,16 @@ def test_only_what_was_named_here_is_run_by_its_hash(tmp_path, monkeypatch):
         (of("return None"), "gives a NoneType for a row"),
         (of("return {'valid': 1, 'right': 2}"), "gives 'primary' as 200, expected a number from 0 to 100"),
         (of("return {'valid': 1, 'right': -1}"), "gives 'primary' as -100"),
-        (of("raise KeyError(prediction)"), "raises KeyError: 'repair' (line 5) in scoring a row"),
-        (of("raise SystemExit"), "ends the process (line 5)"),
-        (of("exit()"), "ends the process"),
+        (of("raise KeyError(prediction)"), "metric first_letter, scoring a row, ended with KeyError: 'repair', line 5"),
+        (of("raise SystemExit"), "asked to end the process (sys.exit, line 5)"),
+        (of("exit()"), "asked to end the process"),
         (of("return {'valid': 1, **({'right': 1} if prediction else {})}"), "count the same of every row"),
         (of("return {'valid': 1, 'right': (1,) * len(prediction)}"), "count the same of every row"),
         (of("return {'valid': 1}", "lambda c, s, p: {'primary': float('nan')}"), "gives 'primary' as nan"),
         (of("return {'valid': 1}", "lambda c, s, p: {'primary': 1, 'other': 101}"), "gives 'other' as 101"),
         (of("return {'valid': 1}", "lambda c, s, p: {'other': 1}"), "with 'primary' among them"),
         (of("return {'valid': 1}", "lambda c, s, p: {'primary': c['valid']}"), "gives 'primary' as array"),
-        (of("return {'valid': 1}", "lambda c, s, p: 1/0"), "raises ZeroDivisionError"),
+        (of("return {'valid': 1}", "lambda c, s, p: 1/0"), "ended with ZeroDivisionError"),
         (of("return {'valid': 1, 'right': 1}", more=", lenient='soft'"), "names 'soft' as its lenient score"),
     ],
 )  # fmt: skip
@@ -165,7 +169,7 @@ def test_a_good_metric_has_nothing_to_be_mended(tmp_path):
 @pytest.mark.parametrize(
     ("text", "severity", "expected"),
     [
-        (of("return {'valid': 1, 'right': 1 / len(prediction)}"), "problem", "raises ZeroDivisionError"),
+        (of("return {'valid': 1, 'right': 1 / len(prediction)}"), "problem", "ended with ZeroDivisionError"),
         (of("return {'valid': 1, 'right': 0}"), "problem", "gold answers themselves score 0.0, not 100"),
         (of("import random; return {'valid': 1, 'right': random.random()}"), "problem", "counted otherwise the second"),
         (of("import random\n    return {'valid': 1, 'right': prediction in references or random.random() < 0.5}"),
@@ -181,15 +185,29 @@ def test_a_good_metric_has_nothing_to_be_mended(tmp_path):
         (of("'''d'''\n    return {'valid': 1, 'right': prediction in references}"), "notice", "it has no `sums`"),
         (of("print(1); return {'valid': 1, 'right': prediction in references}"), "notice", "it prints"),
         (of("return {'valid': 1, 'right': float(references[0]) == float(prediction)}"), "problem",
-         "raises ValueError: could not convert"),
+         "ended with ValueError: could not convert"),
         ("METRIC = 1", "problem", "expected a Metric"),
-        ("raise RuntimeError('no')", "problem", "raises RuntimeError"),
+        ("raise RuntimeError('no')", "problem", "ended with RuntimeError"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found(tmp_path, text, severity, expected):
     severities, told = findings(tmp_path, text)
     assert expected in told
     assert severity in severities
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("import os; os._exit(7)", "it ended the process with status 7"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "it ended the process with status -11"),
+        ("print('{}'); return {'valid': 1, 'right': prediction in references}", "it prints"),
+        ("while True:\n        try:\n            pass\n        except:\n            pass", "took over 2 s"),
+    ],
+)
+def test_a_metric_that_ends_the_process_or_never_ends_is_told_of(tmp_path, monkeypatch, body, expected):
+    monkeypatch.setattr("peftbench.metriccheck.SECONDS", 2)
+    assert expected in findings(tmp_path, of(body))[1]
 
 
 def test_a_loop_at_import_ends(tmp_path, monkeypatch):

@@ -6,9 +6,7 @@ Nothing is scanned. Of records only those of the run that `predict` and `eval` a
 
 import hashlib
 import importlib.util
-import sys
 from collections.abc import Sequence
-from importlib.abc import SourceLoader
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +15,9 @@ from typing import Any
 from peftbench.errors import ConfigError, PeftBenchError
 from peftbench.methods.specs import methods
 from peftbench.outside import contained
+from peftbench.plugin_file import read_file, run_file
 from peftbench.registry import package_of
 from peftbench.schema import MethodChoice, MethodCode, MethodSpec
-
-LARGEST_BYTES = 1_000_000
 
 _specs: dict[str, MethodSpec] = {}
 """What was loaded from files, by the hash of their content."""
@@ -83,7 +80,7 @@ def known_spec(choice: MethodChoice) -> MethodSpec | None:
 def text_of(spec: MethodSpec) -> str | None:
     """The text of the file that a method was loaded from; None for another."""
     kept = _texts.get(spec.code.sha256) if spec.code and spec.code.path else None
-    return None if kept is None else kept.decode(errors="replace")
+    return None if kept is None else kept.decode("utf-8")
 
 
 def load_file(name: str | Path) -> MethodSpec:
@@ -95,7 +92,7 @@ def load_file(name: str | Path) -> MethodSpec:
     code = MethodCode(path=str(name), sha256=_sha256(content))
     if code.sha256 in _specs:
         return _specs[code.sha256].model_copy(update={"code": code})
-    module = _run(path, content, code.sha256)
+    module = run_file(path, content, f"method file {str(path)!r}")
     spec = _one_spec(module, path).model_copy(update={"code": code})
     if spec.build is None:
         raise ConfigError(
@@ -123,51 +120,8 @@ def from_package(point: EntryPoint, value: Any) -> MethodSpec:
 # ------------------------------------------------------------------------------------------------------ files
 
 
-class _Content(SourceLoader):
-    """Loads a module from text that was read before, so that what is run is what was hashed."""
-
-    def __init__(self, path: Path, content: bytes) -> None:
-        self.path, self.content = str(path), content
-
-    def get_filename(self, fullname: str) -> str:  # noqa: ARG002
-        return self.path
-
-    def get_data(self, path: str | bytes) -> bytes:
-        if path != self.path:
-            raise OSError(f"{path!r} is not kept")  # such as compiled code, which may be of another text
-        return self.content
-
-
-def _run(path: Path, content: bytes, sha256: str) -> ModuleType:
-    name = f"peftbench_method_{sha256[:16]}"
-    spec = importlib.util.spec_from_loader(name, _Content(path, content))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with contained(f"method file {str(path)!r}", "mend the file", str(path)):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
 def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as opened:
-            content = opened.read(LARGEST_BYTES + 1)
-    except OSError as error:
-        why = "does not exist" if not path.exists() else f"cannot be read: {error.strerror}"
-        raise ConfigError(
-            f"method file {str(path)!r} {why}; give the path of a Python file, or the name of a method"
-        ) from error
-    if len(content) > LARGEST_BYTES:
-        raise ConfigError(
-            f"method file {str(path)!r} has more than {LARGEST_BYTES:,} bytes; is it the right file?"
-        )
-    return content
+    return read_file(path, "method file", ", or the name of a method")
 
 
 def _one_spec(module: ModuleType, path: Path) -> MethodSpec:

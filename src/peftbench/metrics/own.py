@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from peftbench.errors import ConfigError, DataError, MetricError
 from peftbench.metrics.scoring import Columns, Counts, Metric, RowSums
-from peftbench.plugin_file import failure, load_kept
+from peftbench.outside import ended
+from peftbench.plugin_file import load_kept
 from peftbench.schema import DatasetSpec, Protocol
 
 TOLERANCE = 1e-9
@@ -118,7 +119,7 @@ def _said(stem: str, what: str, path: Path | None) -> Iterator[None]:
         raise MetricError(f"metric {stem}: {error}") from error
     except (Exception, SystemExit) as error:
         raise MetricError(
-            f"metric {stem} {failure(error, path)} in {what}; mend its file and run again"
+            f"metric {stem}, {what}, {ended(error, str(path))}; mend its file and run again"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """For tests, also of packages that add methods: small models, and the contract that every method keeps."""
 
 from peftbench.methods.plugins import load_file as load_method
-from peftbench.testing.contract import METHOD_CONTRACT, BrokenPromise, broken_promises
+from peftbench.testing.contract import BrokenPromise
 from peftbench.testing.models import (
     CHAT_TEMPLATE,
     FAMILIES,
@@ -12,6 +12,7 @@ from peftbench.testing.models import (
     tiny_model,
     tiny_tokenizer,
 )
+from peftbench.testing.promises import METHOD_CONTRACT, broken_promises
 from peftbench.testing.trial import TINY_SETTINGS, Trial, tiny_settings
 
 __all__ = [

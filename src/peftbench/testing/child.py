@@ -31,11 +31,12 @@ def main() -> None:
         from peftbench.methods.plugins import spec_named
         from peftbench.testing.trial import tiny_settings
 
+        spec = None
         try:
             spec = spec_named(name)
-            chosen = checked_settings(spec, settings) if settings else tiny_settings(spec)
+            chosen = checked_settings(spec, settings) if settings or spec.code else tiny_settings(spec)
         except PeftBenchError as error:
-            tell(stage="refused", why=str(error))
+            tell(stage="refused", why=str(error), settings=spec is not None)
             return
         code = spec.code.model_dump() if spec.code else None
         tell(stage="loaded", method=spec.name, code=code)

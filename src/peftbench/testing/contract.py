@@ -1,11 +1,10 @@
 """The contract that every method keeps, as functions that say in words what is wrong.
 
-Each check takes a method on a tiny model and raises `BrokenPromise`; `broken_promises` runs them all. Nothing is
-assumed but what a `MethodSpec` claims.
+Each check takes a method on a tiny model and raises `BrokenPromise`; `promises` names them all. Nothing is assumed
+but what a `MethodSpec` claims.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,10 +18,8 @@ from peftbench.engine.step import Batches, gradients
 from peftbench.engine.train import train
 from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods import build_adapter, load_adapter
-from peftbench.outside import told
-from peftbench.schema import Frozen, MethodSpec
 from peftbench.testing.models import tiny_model
-from peftbench.testing.trial import Trial, logits_of, tiny_settings, toy_samples, with_weights
+from peftbench.testing.trial import Trial, logits_of, toy_samples, with_weights
 
 
 class BrokenPromise(AssertionError):
@@ -151,7 +148,7 @@ def keeps_what_was_validated(trial: Trial) -> None:
     """What a schedule remembers changes no logits: weights are of the best validation, memory of the last step."""
     adapter, _ = trial.trained
     fresh = trial.build()
-    if not adapter.extra_state(0) or trial.spec.code is None:
+    if not adapter.extra_state(0):
         return
     samples = toy_samples(4)
     fresh.load_state(0, adapter.state(0))
@@ -299,44 +296,3 @@ def counts_without_weights(trial: Trial) -> None:
         return
     found = trial.build().trainable_params
     _require(counted == found, f"without weights it has {counted:,} parameters, with weights {found:,}")
-
-
-METHOD_CONTRACT: tuple[Callable[[Trial], None], ...] = (
-    trains_some_parameters,
-    trains_in_float32,
-    counts_by_its_formula,
-    counts_without_weights,
-    gradients_reach_every_tensor,
-    begins_as_the_base_if_it_says_so,
-    changes_what_the_model_says,
-    begins_by_its_seed,
-    learns_a_toy_task,
-    leaves_the_base_alone,
-    resumes_exactly,
-    keeps_what_was_validated,
-    is_read_back,
-    peft_reads_it,
-    one_pass_or_several_learn_the_same,
-    answers_alike_in_any_batch,
-    merges_if_it_says_so,
-    trains_runs_together_if_it_says_so,
-)
-"""What every method keeps; each raises `BrokenPromise` with a sentence."""
-
-
-def broken_promises(spec: MethodSpec, settings: Frozen | None = None) -> dict[str, str]:
-    """What a method does not keep of the contract: a sentence by the name of the check."""
-    trial = Trial(spec, tiny_settings(spec) if settings is None else settings)
-    found = {check.__name__: sentence_of(check, trial) for check in METHOD_CONTRACT}
-    return {name: sentence for name, sentence in found.items() if sentence is not None}
-
-
-def sentence_of(check: Callable[[Trial], None], trial: Trial) -> str | None:
-    """What one check says against a method; None where it keeps its promise."""
-    try:
-        check(trial)
-    except (BrokenPromise, ConfigError) as problem:
-        return str(problem)
-    except Exception as error:  # the method's own code, which may trip over anything
-        return f"it ended with {told(error)}"
-    return None

@@ -1,16 +1,16 @@
 """The promises of the contract in words: what is expected, whether a method claims it, and how one mends it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from peftbench.errors import ConfigError
 from peftbench.methods import build_adapter
 from peftbench.outside import told
-from peftbench.schema import Frozen, MethodSpec
+from peftbench.schema import Frozen, MethodSpec, Quantization
 from peftbench.testing import contract
-from peftbench.testing.contract import sentence_of
+from peftbench.testing.contract import BrokenPromise
 from peftbench.testing.models import FAMILIES, tiny_model
-from peftbench.testing.trial import Trial
+from peftbench.testing.trial import Trial, tiny_settings
 
 Check = Callable[[Trial], None]
 Finding = dict[str, str | None]
@@ -134,6 +134,32 @@ PROMISES = (
         "share no tensor between builds, or set fuses=False",
     ),
 )
+
+METHOD_CONTRACT: tuple[Check, ...] = tuple(each.check for each in PROMISES)
+"""What every method keeps; each raises `BrokenPromise` with a sentence."""
+
+
+def broken_promises(
+    spec: MethodSpec,
+    settings: Frozen | None = None,
+    quantization: Quantization | None = None,
+    checks: Sequence[Check] = METHOD_CONTRACT,
+) -> dict[str, str]:
+    """What a method does not keep of the contract: a sentence by the name of the check."""
+    trial = Trial(spec, tiny_settings(spec) if settings is None else settings, quantization)
+    found = {check.__name__: sentence_of(check, trial) for check in checks}
+    return {name: sentence for name, sentence in found.items() if sentence is not None}
+
+
+def sentence_of(check: Check, trial: Trial) -> str | None:
+    """What one check says against a method; None where it keeps its promise."""
+    try:
+        check(trial)
+    except (BrokenPromise, ConfigError) as problem:
+        return str(problem)
+    except Exception as error:  # the method's own code, which may trip over anything
+        return f"it ended with {told(error)}"
+    return None
 
 
 def findings(
