@@ -17,11 +17,10 @@ def new_method(
 ) -> None:
     """Write the commented file of a method that works as it is, and a test for it."""
     with reported():
-        from peftbench.methodnew import new_method
+        from peftbench.drafts import new_method as write
 
-        for file in new_method(name, folder):
-            print(file)
-        print(f"Next: peftbench check method {folder / name}.py")
+        file, test = write(name, folder)
+        print(f"{file} and {test} are written; change both, then: peftbench check method {file}")
 
 
 @new_app.command("dataset")

@@ -1,16 +1,20 @@
-"""The first draft of a dataset or metric of one's own: commented files to go on from. Nothing is overwritten."""
+"""The first draft of a method, dataset or metric of one's own: commented files to go on from, and their tests."""
 
 import json
+import keyword
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from peftbench.datasets import dataset_names
 from peftbench.datasets.files import Row, format_of, read_rows
+from peftbench.disk import explained
 from peftbench.errors import ConfigError, DataError
+from peftbench.methods.specs import methods
 from peftbench.metrics import metrics
 
 ROWS_LOOKED_AT = 1000
@@ -53,25 +57,47 @@ def new_dataset(name: str, train: Path | None = None, test: Path | None = None) 
 
 def new_metric(name: str) -> list[Path]:
     """Write `<name>.py` and its test; returns the files written. Raises `ConfigError` as `new_dataset` does."""
-    if not name.isidentifier() or not name.isascii() or name != name.lower():
-        raise ConfigError(f"name {name!r} is none, expected small letters, digits and _, such as close_enough")
-    if name in metrics.names():
-        raise ConfigError(f"name {name!r} is that of a metric that exists; choose another")
-    return _write({f"{name}.py": _METRIC.replace("NAME", name), f"test_{name}.py": _TEST.replace("NAME", name)})
+    _check_name(name, "metric", taken=name in metrics.names())
+    return _write({f"{name}.py": _template("metric", name), f"test_{name}.py": _template("test_metric", name)})
 
 
-def _write(contents: Mapping[str, str]) -> list[Path]:
-    files = [Path(name) for name in contents]
-    for file in files:
+def new_method(name: str, folder: Path) -> list[Path]:
+    """Write `<name>.py` and its test into a folder, which is made; returns the files written.
+
+    Raises `ConfigError` as `new_dataset` does.
+    """
+    _check_name(name, "method", taken=name in methods)
+    contents = {f"{name}.py": _template("method", name), f"test_{name}.py": _template("test_method", name)}
+    return _write(contents, folder)
+
+
+def _check_name(name: str, kind: str, *, taken: bool) -> None:
+    """Raise `ConfigError` for what cannot be the name of a module and of something new."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name) or keyword.iskeyword(name):
+        raise ConfigError(
+            f"{name!r} cannot be the name of a {kind}; use lower-case letters, digits and underscores, beginning "
+            f"with a letter, such as my_{kind}"
+        )
+    if taken:
+        raise ConfigError(f"{kind} {name!r} exists already; choose another name")
+
+
+def _template(template: str, name: str) -> str:
+    text = files("peftbench").joinpath("templates", f"{template}.txt").read_text(encoding="utf-8")
+    return text.replace("NAME", name).replace("TITLE", name.replace("_", " ").capitalize())
+
+
+def _write(contents: Mapping[str, str], folder: Path = Path()) -> list[Path]:
+    written = [folder / name for name in contents]
+    for file in written:
         if file.exists() or file.is_symlink():
-            raise ConfigError(f"{file} exists already and is left as it is; choose another name, or move it")
-    try:
-        for file, text in zip(files, contents.values(), strict=True):
+            raise ConfigError(f"{str(file)!r} is there already and is not overwritten; choose another name")
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in zip(written, contents.values(), strict=True):
             with file.open("x", encoding="utf-8") as opened:
                 opened.write(text)
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be written ({error.strerror}); go to a folder where it can") from error
-    return files
+    return written
 
 
 # ------------------------------------------------------------------------------------------------- guessing
@@ -204,48 +230,3 @@ def _quoted(text: str) -> str:
     """A text as YAML; quoted unless it is a plain word."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", text) and text.lower() not in ("true", "false", "null")
     return text if plain else json.dumps(text)
-
-
-_METRIC = '''"""NAME: TODO say in a line what is measured."""
-
-from peftbench.metrics import mean_sums, means, metric, rights
-
-
-@metric("NAME", means(primary="right"), sums=mean_sums("right"), right=rights("right"))
-def NAME(prediction, references, spec, protocol):
-    """TODO say when a row is right.
-
-    `prediction` is what the model wrote, which can be anything, `references` the gold answers of the row, at least
-    one. Return numbers by name: `valid`, whether the output is an answer at all, and what the score is the mean
-    of, 0 to 1. Nothing may be raised, printed or remembered here.
-    """
-    given = prediction.strip().lower()
-    return {"valid": bool(given), "right": given in [each.strip().lower() for each in references]}
-
-
-METRIC = NAME
-'''
-
-_TEST = '''"""Run by `python test_NAME.py`, or by pytest."""
-
-from NAME import NAME
-
-
-def test_a_gold_answer_is_right():
-    assert NAME.count("Yes", ("yes",), None, "corrected") == {"valid": True, "right": True}
-
-
-def test_another_answer_is_wrong():
-    assert NAME.count("no", ("yes",), None, "corrected") == {"valid": True, "right": False}
-
-
-def test_an_empty_output_is_no_answer():
-    assert NAME.count("", ("yes",), None, "corrected") == {"valid": False, "right": False}
-
-
-if __name__ == "__main__":
-    for name, test in list(globals().items()):
-        if name.startswith("test_"):
-            test()
-    print("all right")
-'''

@@ -218,7 +218,7 @@ def test_new_writes_what_check_accepts_once_it_is_filled(place):
     (place / "mine.yaml").write_text(filled)
     code, out, _ = call("check", "dataset", "mine.yaml", "--model", "model", "--json")
     assert (code, json.loads(out)["findings"]) == (0, [])
-    refused("mine.yaml exists already and is left as it is", "new", "dataset", "mine")
+    refused("'mine.yaml' is there already and is not overwritten", "new", "dataset", "mine")
     assert (place / "mine.yaml").read_text() == filled
     refused("is that of a dataset that exists", "new", "dataset", "sst2")
     refused("expected small letters", "new", "dataset", "../x")
@@ -248,7 +248,7 @@ def test_new_metric_writes_a_metric_and_a_test_that_pass(place):
     assert call("check", "metric", "close_enough.py")[0] == 0
     done = subprocess.run([sys.executable, "test_close_enough.py"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "all right\n"), done.stderr
-    refused("exists already", "new", "metric", "close_enough")
+    refused("is there already", "new", "metric", "close_enough")
     refused("is that of a metric that exists", "new", "metric", "macro_f1")
     refused("such as close_enough", "new", "metric", "Not a name")
     (place / "bad.py").write_text("import os; os._exit if False else 1/0")

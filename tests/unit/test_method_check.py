@@ -135,7 +135,9 @@ def test_a_method_of_one_family_says_so_for_the_others(tmp_path):
 
 def test_what_new_writes_passes_its_own_test_and_is_not_overwritten(tmp_path):
     done = run("new", "method", "my_own", cwd=tmp_path)
-    assert done.stdout.splitlines() == ["my_own.py", "test_my_own.py", "Next: peftbench check method my_own.py"]
+    assert done.stdout == (
+        "my_own.py and test_my_own.py are written; change both, then: peftbench check method my_own.py\n"
+    )
     assert "NAME" not in (tmp_path / "my_own.py").read_text() + (tmp_path / "test_my_own.py").read_text()
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_own.py"],
@@ -160,7 +162,7 @@ def test_what_new_writes_passes_its_own_test_and_is_not_overwritten(tmp_path):
     ],
 )
 def test_a_name_that_cannot_be_is_refused(tmp_path, name, said):
-    from peftbench.methodnew import new_method
+    from peftbench.drafts import new_method
 
     with pytest.raises(ConfigError, match=said):
         new_method(name, tmp_path)

@@ -287,7 +287,7 @@ def test_a_file_cannot_take_the_name_of_a_package(package, tmp_path):
 
 def test_nothing_heavy_is_loaded_before_a_method_is():
     code = (
-        "import sys, peftbench.methodcheck, peftbench.methodnew, peftbench.methods.plugins as p;"
+        "import sys, peftbench.methodcheck, peftbench.drafts, peftbench.methods.plugins as p;"
         "p.spec_named('lora'); sys.exit(str('torch' in sys.modules) if 'torch' in sys.modules else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

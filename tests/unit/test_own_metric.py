@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from peftbench.datasets import dataset_given
+from peftbench.drafts import new_metric
 from peftbench.errors import ConfigError, MetricError, PeftBenchError
 from peftbench.metriccheck import check_metric
 from peftbench.metrics import metrics, score_rows
@@ -151,6 +152,17 @@ def test_lengths_of_right_and_sums_are_held_to(tmp_path):
         chosen.sums.terms(found.columns, spec, "corrected")
     with pytest.raises(MetricError, match="no finite number"):
         chosen.sums.primary(np.ones((1, 1)), spec, "corrected")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("class", "cannot be the name of a metric"), ("My", "cannot be the name"), ("macro_f1", "exists already")],
+)
+def test_a_name_that_cannot_be_is_refused(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said):
+        new_metric(name)
+    assert not list(tmp_path.iterdir())
 
 
 # --------------------------------------------------------------------------------------------------- check metric
