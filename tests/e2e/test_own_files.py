@@ -249,7 +249,7 @@ def test_new_metric_writes_a_metric_and_a_test_that_pass(place):
     done = subprocess.run([sys.executable, "test_close_enough.py"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "all right\n"), done.stderr
     refused("is there already", "new", "metric", "close_enough")
-    refused("is that of a metric that exists", "new", "metric", "macro_f1")
+    refused("exists already", "new", "metric", "macro_f1")
     refused("such as close_enough", "new", "metric", "Not a name")
     (place / "bad.py").write_text("import os; os._exit if False else 1/0")
     code, out, err = call("check", "metric", "bad.py", "--json")
