@@ -250,7 +250,7 @@ def test_new_metric_writes_a_metric_and_a_test_that_pass(place):
     assert (done.returncode, done.stdout) == (0, "all right\n"), done.stderr
     refused("is there already", "new", "metric", "close_enough")
     refused("exists already", "new", "metric", "macro_f1")
-    refused("such as close_enough", "new", "metric", "Not a name")
+    refused("such as my_metric", "new", "metric", "Not a name")
     (place / "bad.py").write_text("import os; os._exit if False else 1/0")
     code, out, err = call("check", "metric", "bad.py", "--json")
     assert code == 1
