@@ -154,6 +154,9 @@ def show_standings(found: Standings, stability: bool) -> None:
         print(note)
     if stability:
         print()
+        if not any(spread for each in found.methods for spread in each.seeds.values()):
+            print("Every cell has one seed: how far seeds matter cannot be known. Run more of them.")
+            return
         methods = [each.method for each in found.methods]
         lines: list[list[str | None]] = []
         for dataset, p in ((name, found.equal_spread.get(name)) for name in found.methods[0].seeds):

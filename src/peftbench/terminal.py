@@ -3,6 +3,7 @@
 Loads nothing that takes time before it is needed.
 """
 
+import errno
 import json
 import os
 import sys
@@ -38,6 +39,10 @@ def reported() -> Iterator[None]:
                 f"{error.name} is not installed; install what trains and predicts: pip install peftbench[train]"
             )
             raise SystemExit(2) from None
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            where = f"for {error.filename}" if error.filename else "where the output goes"
+            complain(f"no space is left {where}; make room and give the same command; what was finished is kept")
+            raise SystemExit(1) from None
         text = str(error).strip().split("\n")[0]
         complain(
             f"an error that it should have foreseen, {type(error).__name__}: {text}; what was finished is kept; "

@@ -329,3 +329,14 @@ def test_hostile_text_cannot_steer_a_terminal():
     from peftbench.console import shown
 
     assert shown("a\x1b[2Jb\u202ec\n\td\x07") == "a\\x1b[2Jb\\x202ec\n\td\\x07"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_sentence():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "peftbench", "list", "methods"], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith("peftbench: no space is left where the output goes; make room")
+    assert done.stderr.count(b"\n") == 1

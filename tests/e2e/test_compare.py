@@ -197,6 +197,13 @@ def test_methods_are_ranked(kept, tmp_path):
         assert part in out
 
 
+def test_one_seed_says_nothing_of_stability(tmp_path):
+    fill(tmp_path, seeds=(1,))
+    code, out, _ = call("ranks", tmp_path, "--stability")
+    assert code == 0
+    assert "Every cell has one seed: how far seeds matter cannot be known." in out
+
+
 @pytest.mark.parametrize("ending", ["svg", "png"])
 def test_the_diagram_is_drawn(kept, tmp_path, ending):
     pytest.importorskip("matplotlib")
