@@ -9,6 +9,7 @@ from peftbench.bylength import Costs, cost_of_run, sample_lengths
 from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.datasets.check import in_hub, problems_of
 from peftbench.datasets.examples import Role
+from peftbench.datasets.lengths import lengths_of
 from peftbench.efficiency.cost import Range
 from peftbench.efficiency.devices import Device
 from peftbench.efficiency.models import shipped_model
@@ -124,7 +125,7 @@ def forecast(
     return Forecast(
         name=name,
         device=None if device is None else device.name,
-        basis=_basis(device, estimated),
+        basis=_basis(device, estimated, [get_dataset(name) for name in {cell.config.dataset for cell in cells}]),
         cells=tuple(found),
         downloads=tuple(_downloads(cell.config for cell in cells if cell.id not in done)),
         unreadable=tuple(unreadable),
@@ -140,8 +141,14 @@ def _alike(config: RunConfig) -> tuple[Any, ...]:
     )
 
 
-def _basis(device: Device | None, estimated: Sequence[bool]) -> str:
-    rows = "rows as Table 4 of the paper counts them, lengths as the catalogue has them"
+def _basis(device: Device | None, estimated: Sequence[bool], datasets: Sequence[DatasetSpec]) -> str:
+    counted = "rows as Table 4 of the paper counts them, lengths as the catalogue has them"
+    parts = [] if datasets and all(each.own for each in datasets) else [counted]
+    if any(each.own for each in datasets):
+        parts.append("rows of your own as counted and measured in your files")
+    if guessed := sorted(each.name for each in datasets if each.own and lengths_of(each) is None):
+        parts.append(f"lengths of {', '.join(guessed)} guessed, for they are not here")
+    rows = ", ".join(parts)
     dimensions = "models by their own dimensions" if estimated else "no model's dimensions known"
     if any(estimated):
         dimensions = f"{'' if all(estimated) else 'some '}models by the dimensions shipped with peftbench"
