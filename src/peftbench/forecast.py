@@ -10,6 +10,7 @@ from peftbench.datasets.catalog import get_dataset, under_protocol
 from peftbench.datasets.check import in_hub, problems_of
 from peftbench.datasets.examples import Role
 from peftbench.datasets.lengths import lengths_of
+from peftbench.datasets.mini import is_mini
 from peftbench.efficiency.cost import Range
 from peftbench.efficiency.devices import Device
 from peftbench.efficiency.models import shipped_model
@@ -18,7 +19,7 @@ from peftbench.errors import ConfigError, DataError
 from peftbench.grid import Cell, finished
 from peftbench.methods.plugins import spec_of
 from peftbench.records import RunConfig, RunResult
-from peftbench.schema import DatasetSpec, Frozen
+from peftbench.schema import DatasetSpec, Frozen, LocalSource
 
 Status = Literal["done", "failed", "pending", "impossible"]
 
@@ -143,9 +144,11 @@ def _alike(config: RunConfig) -> tuple[Any, ...]:
 
 def _basis(device: Device | None, estimated: Sequence[bool], datasets: Sequence[DatasetSpec]) -> str:
     counted = "rows as Table 4 of the paper counts them, lengths as the catalogue has them"
-    parts = [] if datasets and all(each.own for each in datasets) else [counted]
-    if any(each.own for each in datasets):
-        parts.append("rows of your own as counted and measured in your files")
+    here = [each for each in datasets if is_mini(each.name) or isinstance(each.source, LocalSource)]
+    parts = [counted] if any(not each.own and each not in here for each in datasets) else []
+    if here:
+        names = ", ".join(sorted(each.name for each in here))
+        parts.append(f"rows of {names} as they are here")
     if guessed := sorted(each.name for each in datasets if each.own and lengths_of(each) is None):
         parts.append(f"lengths of {', '.join(guessed)} guessed, for they are not here")
     rows = ", ".join(parts)
