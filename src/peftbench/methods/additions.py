@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peftbench.engine.adapter import Noise, Target, dropped
+from peftbench.methods.slots import Slot
 
 Base = Callable[[Tensor], Tensor]
 """What a place of the base computes by itself: (tokens, inputs) to (tokens, outputs)."""
@@ -30,15 +31,6 @@ class Additions:
     """A number that training adds to the loss of each step."""
     after_step: Callable[[int], None] | None = None
     """Called after each step with the number of steps done, for schedules; what it remembers lies in buffers."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in a module where a value stands."""
-
-    owner: nn.Module
-    key: str
-    name: str
 
 
 class Made:

@@ -7,8 +7,8 @@ single method: what there is stands in `hf_table`, what needs a schedule or a pe
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import fields
 from enum import Enum
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -30,18 +30,9 @@ from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods.hf_settings import HFEntry, HFSettings
 from peftbench.methods.hf_shadow import replaced, shadow
 from peftbench.methods.peft_library import peft
+from peftbench.methods.slots import Slot, standing_in
 
 _ROOT, _NAME = "base_model.model.", ".default"
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place in a wrapped layer where a trainable parameter stands."""
-
-    owner: nn.Module
-    key: str
-    tensor: str
-    """Name of the adapter's tensor."""
 
 
 class PEFTAdapter(Adapter):
@@ -134,7 +125,7 @@ class PEFTAdapter(Adapter):
                 for key, value in owner._parameters.items()
                 if value is not None and id(value) in names
             ]
-        used = {slot.tensor for slots in found.values() for slot in slots}
+        used = {slot.name for slots in found.values() for slot in slots}
         for name, each in self.wrapped.named_parameters():
             if each.requires_grad and _ours(name) in used:
                 self.tensors[_ours(name)] = each.detach().to(self.dtype)[None].clone().requires_grad_()
@@ -193,18 +184,10 @@ class PEFTAdapter(Adapter):
         """A trainable value as a layer sees it."""
         return self.tensors[name][0]
 
-    @contextmanager
-    def values_in(self, slots: Sequence[Slot] | None = None) -> Iterator[None]:
+    def values_in(self, slots: Sequence[Slot] | None = None) -> AbstractContextManager[None]:
         """The adapter's tensors where PEFT has its parameters; everywhere for None."""
         chosen = [slot for each in self.slots.values() for slot in each] if slots is None else slots
-        before = [slot.owner._parameters[slot.key] for slot in chosen]
-        try:
-            for slot in chosen:
-                slot.owner._parameters[slot.key] = self.value(slot.tensor)  # type: ignore[assignment]
-            yield
-        finally:
-            for slot, value in zip(chosen, before, strict=True):
-                slot.owner._parameters[slot.key] = value
+        return standing_in(chosen, self.value)
 
     def trainable_parameters(self) -> list[tuple[str, nn.Parameter]]:
         """PEFT's own parameters by the names of our tensors; their values are those of the start."""

@@ -16,8 +16,9 @@ from peftbench.engine.model import LanguageModel
 from peftbench.engine.pack import Sample, pack
 from peftbench.engine.runs import TrainingRun
 from peftbench.errors import ConfigError
-from peftbench.methods.hf import PEFTAdapter, Slot
+from peftbench.methods.hf import PEFTAdapter
 from peftbench.methods.peft_library import IncrementalPCA
+from peftbench.methods.slots import Slot
 
 
 class LoRAPlus(PEFTAdapter):

@@ -19,6 +19,7 @@ from peftbench.engine.adapter import Adapter, AdapterFiles, Forward, Target, hea
 from peftbench.errors import ConfigError, NeedsWeights
 from peftbench.methods import peft_format
 from peftbench.methods.additions import Additions, Made, key_of
+from peftbench.methods.slots import standing_in
 from peftbench.outside import contained
 from peftbench.schema import Frozen, MethodSpec
 
@@ -147,16 +148,10 @@ class PlainAdapter(Adapter):
         """One run's modules with its values where their parameters are; those of one part, or of all."""
         made = self.made[run]
         slots = made.slots[part] if part else [slot for each in made.slots.values() for slot in each]
-        before = [slot.owner._parameters[slot.key] for slot in slots]
-        try:
-            for slot in slots:
-                slot.owner._parameters[slot.key] = self.tensors[slot.name][run]  # type: ignore[assignment]
+        with standing_in(slots, lambda name: self.tensors[name][run]):
             for dropout in made.dropouts:
                 dropout.noise = None if self.noise is None else [self.noise[run]]
             yield made
-        finally:
-            for slot, value in zip(slots, before, strict=True):
-                slot.owner._parameters[slot.key] = value
 
     def _call(self, run: int, part: str, *given: Any) -> Tensor:
         with self._values_in(run, part) as made, self._running(f"the module of {part}"):
