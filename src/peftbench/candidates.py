@@ -94,7 +94,7 @@ def from_records(
     base = next((each.cells for each in gathered if each not in trained), None)
     whole = base is not None and all(dataset in base for dataset in datasets)
     first = kept[0]
-    model_name = records[names[0]][0].model.name
+    model_name = records[names[0]][0].model.label
     return Recorded(
         title=f"{model_name}, {first.config.protocol}; {shared.size}; {basis}",
         candidates=tuple(found),

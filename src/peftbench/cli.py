@@ -317,7 +317,7 @@ def _run(
             if not as_json:
                 print("\n" if number else "", end="")
                 _print_result(result)
-        _exit_with([record for result in results for record in (result.train, result.evaluation)])
+        _exit_with(results)
 
 
 def _seeds(text: str) -> list[int]:
@@ -342,11 +342,16 @@ def _print_result(result: Any) -> None:
     print_pairs(result_pairs(result))
 
 
-def _exit_with(records: list[Any]) -> None:
+def _exit_with(results: list[Any]) -> None:
     """Status 1, and why, if a run failed."""
-    failures = [record for record in records if record is not None and record.failure is not None]
-    for record in failures:
-        complain(f"the run failed: {record.failure.message}; its record is in run {record.train_id}")
+    failures = [
+        (result.folder, record.failure)
+        for result in results
+        for record in (result.train, result.evaluation)
+        if record is not None and record.failure is not None
+    ]
+    for folder, failure in failures:
+        complain(f"the run failed: {failure.message}; its record is in {folder}")
     if failures:
         raise SystemExit(1)
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what a column of a table can hold
 Kind = Literal["text", "whole number", "number", "true or false"]
 
-SHOWN = ("model", "dataset", "method", "settings", "seed", "protocol", "score", "invalid_rate",
+SHOWN = ("model", "quantization", "dataset", "method", "settings", "seed", "protocol", "score", "invalid_rate",
          "trainable_params", "best_validation_loss", "status")  # fmt: skip
-"""The columns of a table on a terminal, where none are asked for."""
+"""The columns of a table on a terminal, where none are asked for; `quantization` only where there is some."""
 
 
 class ResultRow(Frozen):

@@ -176,4 +176,4 @@ def _uneven(first: dict[str, Cell], second: dict[str, Cell]) -> list[str]:
 def _facts(result: RunResult) -> str:
     record = result.train or result.evaluation
     assert record is not None
-    return f"{record.model.name}, {result.config.protocol}"
+    return f"{record.model.label}, {result.config.protocol}"

@@ -3,6 +3,7 @@
 import json
 import keyword
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -33,6 +34,8 @@ TARGETS = (
     "intent",
 )
 """Names of columns that hold answers, the likeliest first."""
+_IMPORTED = ("datasets", "numpy", "peft", "peftbench", "pytest", "scipy", "torch", "transformers")
+"""What the files of users import."""
 _DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -43,9 +46,11 @@ def new_dataset(name: str, train: Path | None = None, test: Path | None = None) 
     cannot be read.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,59}", name):
-        raise ConfigError(f"name {name!r} is none, expected small letters, digits, - and _; choose another")
+        raise ConfigError(
+            f"{name!r} cannot be the name of a dataset; use lower-case letters, digits, - and _, such as my_data"
+        )
     if name in dataset_names():
-        raise ConfigError(f"name {name!r} is that of a dataset that exists; choose another")
+        raise ConfigError(f"dataset {name!r} exists already; choose another name")
     for file in (train, test):
         if file is not None and (file.is_absolute() or ".." in file.parts or not file.is_file()):
             raise ConfigError(
@@ -77,6 +82,10 @@ def _check_name(name: str, kind: str, *, taken: bool) -> None:
         raise ConfigError(
             f"{name!r} cannot be the name of a {kind}; use lower-case letters, digits and underscores, beginning "
             f"with a letter, such as my_{kind}"
+        )
+    if name in sys.stdlib_module_names or name in _IMPORTED:
+        raise ConfigError(
+            f"{name!r} is the name of a Python module, which the file would hide; choose another name"
         )
     if taken:
         raise ConfigError(f"{kind} {name!r} exists already; choose another name")
@@ -166,7 +175,8 @@ def _entry(name: str, rows: Sequence[Row], delimiter: str, train: Path | None, t
     columns = {column: [row.get(column) for row in rows] for column in names}
     kinds = {column: _kind(values) if rows else "text" for column, values in columns.items()}
     target = _guess_target(columns, kinds) if rows else "label"
-    answers = Counter(str(each) if not isinstance(each, bool) else str(each).lower() for each in columns[target])
+    given = [each for each in columns[target] if each is not None]  # null is no answer
+    answers = Counter(str(each) if not isinstance(each, bool) else str(each).lower() for each in given)
     labels = sorted(answers) if 1 < len(answers) <= min(MOST_LABELS, len(rows) // 2) else []
     others = [each for each in names if each != target]
     asked = [each for each in others if kinds[each] == "text" and not _is_id(each)] or others

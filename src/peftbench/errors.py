@@ -26,6 +26,12 @@ class NeedsWeights(ConfigError):
     """A method's parameters depend on the weights, and there are none to look at."""
 
 
+class MethodError(ConfigError):
+    """A user's own method fails while it computes."""
+
+    exit_code = 1
+
+
 class DataError(PeftBenchError):
     """Rows, files or models are not what was promised."""
 

@@ -24,12 +24,13 @@ from peftbench.engine.generate import generate
 from peftbench.engine.loading import read_adapter, threads
 from peftbench.engine.memory import peak_bytes, start_interval
 from peftbench.engine.pack import Sample, common_prefix
+from peftbench.engine.untouched import untouched
 from peftbench.errors import ConfigError, DataError
 from peftbench.evaluations import kept_outputs, metric_failed, outputs_of, write_scored
 from peftbench.finished import complete, read_record, tidy
 from peftbench.identity import eval_id
 from peftbench.methods import load_adapter
-from peftbench.methods.plugins import spec_of
+from peftbench.methods.plugins import spec_of, theirs
 from peftbench.mirrors import mirrored
 from peftbench.observer import Observer
 from peftbench.plan import Plan, Rows, load_base_of, make_plan
@@ -215,33 +216,34 @@ def _evaluate(plan: Plan) -> EvalRecord:
         plan.observer.note(plan.number, f"the predictions in {file.parent} are damaged and are made again")
     base = load_base_of(config, plan.observer)
     made_with = provenance(base.model.device_name, threads())
-    adapter = _deployed(plan.folder, config, base)
-    encoded = base.encode(
-        plan.data.test,
-        max_tokens=config.training.max_tokens,
-        virtual_tokens=adapter.virtual_tokens if adapter else 0,
-        answer_tokens=get_dataset(config.dataset).max_new_tokens,
-        learn=False,
-        place=f"{config.dataset}, test",
-        content=plan.data.facts.splits["test"].sha256,
-        note=lambda text: plan.observer.note(plan.number, text),
-    )
-    plan.observer.phase(f"predicting: {config.method.name} on {config.dataset}", len(encoded.samples))
-    start_interval(base.model.device)
-    with metered() as energy:
-        begun = time.monotonic()
-        outputs = list(_generate(base, adapter, encoded.samples, config, new_tokens, plan.observer))
-        seconds = time.monotonic() - begun
-    peak = peak_bytes(base.model.device)
-    profile = evaluation_profile(
-        base.model,
-        adapter,
-        [sample.prompt for sample in encoded.samples],
-        mergeable=plan.method.merges_into(config.quantization),
-        seconds=seconds,
-        generated_tokens=sum(count for _, count, _ in outputs),
-        energy=energy,
-    )
+    with untouched(base, theirs([plan.method])):
+        adapter = _deployed(plan.folder, config, base)
+        encoded = base.encode(
+            plan.data.test,
+            max_tokens=config.training.max_tokens,
+            virtual_tokens=adapter.virtual_tokens if adapter else 0,
+            answer_tokens=get_dataset(config.dataset).max_new_tokens,
+            learn=False,
+            place=f"{config.dataset}, test",
+            content=plan.data.facts.splits["test"].sha256,
+            note=lambda text: plan.observer.note(plan.number, text),
+        )
+        plan.observer.phase(f"predicting: {config.method.name} on {config.dataset}", len(encoded.samples))
+        start_interval(base.model.device)
+        with metered() as energy:
+            begun = time.monotonic()
+            outputs = list(_generate(base, adapter, encoded.samples, config, new_tokens, plan.observer))
+            seconds = time.monotonic() - begun
+        peak = peak_bytes(base.model.device)
+        profile = evaluation_profile(
+            base.model,
+            adapter,
+            [sample.prompt for sample in encoded.samples],
+            mergeable=plan.method.merges_into(config.quantization),
+            seconds=seconds,
+            generated_tokens=sum(count for _, count, _ in outputs),
+            energy=energy,
+        )
     overlapping = plan.data.overlapping_test_ids
     rows = [
         Prediction(

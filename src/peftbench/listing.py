@@ -154,16 +154,18 @@ def method(name: str, model: str | None, revision: str | None, changes: Sequence
         "source": spec.source,
         "begins as the base model": spec.identity_at_start,
         "mergeable": spec.mergeable,
+        "quantized bases": spec.quantized_base,
         "limits": spec.limits or None,
         **({"code": spec.code.model_dump(mode="json")} if spec.code else {}),
         "settings": settings.model_dump(mode="json"),
         "meaning of settings": {key: info.description for key, info in spec.settings.model_fields.items()},
     }
     if model is not None:
-        from peftbench.engine.loading import load_config, weightless
+        from peftbench.efficiency.models import config_of
+        from peftbench.engine.loading import weightless
         from peftbench.methods import build_adapter
 
-        base = weightless(load_config(model, revision), model)
+        base = weightless(config_of(model, revision)[0], model)
         shown["model"] = base.config.model_type
         shown["base_params"] = sum(parameter.numel() for parameter in base.parameters())
         try:

@@ -7,6 +7,9 @@ its content in the user's cache folder, and only what was stored there, by being
 import hashlib
 import importlib.util
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.abc import SourceLoader
 from pathlib import Path
@@ -116,9 +119,29 @@ def run_file(path: Path, content: bytes, called: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and the like look their module up
     try:
-        with contained(called, "mend the file", str(path)):
+        with contained(called, "mend the file", str(path)), _told_of_if_slow(called):
             spec.loader.exec_module(module)
     except BaseException:
         sys.modules.pop(name, None)
         raise
     return module
+
+
+SLOW_SECONDS = 10.0
+"""After how long a file that is still being loaded is told of."""
+
+
+@contextmanager
+def _told_of_if_slow(called: str) -> Iterator[None]:
+    """Say that a file takes long, so that nobody wonders what a command that stands still does."""
+    text = (
+        f"peftbench: {called} is still being loaded after {SLOW_SECONDS:g} s; if it never ends, it loops or does "
+        "its work when it is imported: Ctrl-C ends this, and `peftbench check` says more"
+    )
+    timer = threading.Timer(SLOW_SECONDS, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -95,7 +95,10 @@ def ask(
     if sql is not None:
         return Index(run_sql(select(found.table, conditions), sql), found.problems)
     shown = (SHOWN_IMPORTED if imported else SHOWN) if brief else ()
-    return Index(select(found.table, conditions, columns or shown, sort), found.problems)
+    chosen = select(found.table, conditions, columns or shown, sort)
+    if brief and not columns and not imported and chosen["quantization"].null_count == len(chosen):
+        chosen = chosen.drop_columns(["quantization"])
+    return Index(chosen, found.problems)
 
 
 def read_imported(folder: Path) -> Index:

@@ -183,6 +183,11 @@ class ModelFacts(Frozen):
     """Whether the tokenizer has one; a plain template is used otherwise."""
 
     @property
+    def label(self) -> str:
+        """The name, with how the projections are kept where that is not in `dtype`, for that is another model."""
+        return self.name if self.quantization is None else f"{self.name} ({self.quantization})"
+
+    @property
     def precision(self) -> str:
         """What the base is computed in, and what it is kept in where that differs, for people."""
         return self.dtype if self.quantization is None else f"{self.quantization} in {self.dtype}"

@@ -294,9 +294,9 @@ class MethodSpec(Frozen):
     build: str | Callable[..., Any] | None
     """What builds it, itself or as `module:name`; None for the base model. It takes (model, settings) and gives
     `Additions`, or is an `Adapter` class, made from (model, settings, seeds)."""
-    identity_at_start: bool
+    identity_at_start: bool = False
     """Whether the adapted model equals the base model before the first step."""
-    mergeable: bool
+    mergeable: bool = False
     """Whether the trained adapter can be folded into the weights of the base model."""
     fuses: bool = True
     """Whether several of its runs can be trained in one pass over the base."""

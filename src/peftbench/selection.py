@@ -135,16 +135,16 @@ def of_one(results: Sequence[RunResult], model: str | None, protocol: str | None
         assert record is not None
         return record.model
 
-    names = list(dict.fromkeys(facts(each).name for each in results))
+    names = list(dict.fromkeys(facts(each).label for each in results))
     if model is not None and model not in names:
         raise UnknownName("model", model, names, "of the runs that are there, ")
     if model is None and len(names) > 1:
         raise DataError(f"the runs are of several models, {', '.join(names)}; choose one with --model")
-    kept = [each for each in results if facts(each).name == (model or names[0])]
+    kept = [each for each in results if facts(each).label == (model or names[0])]
     prints = {facts(each).fingerprint for each in kept}
     if len(prints) > 1:
         raise DataError(
-            f"{len(prints)} models are called {facts(kept[0]).name} ({', '.join(sorted(prints))}); keep the runs "
+            f"{len(prints)} models are called {facts(kept[0]).label} ({', '.join(sorted(prints))}); keep the runs "
             "of one of them in the folder"
         )
     rules = list(dict.fromkeys(each.config.protocol for each in kept))

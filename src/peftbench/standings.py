@@ -115,7 +115,7 @@ def standings(
     record = kept[0].train or kept[0].evaluation
     assert record is not None
     return Standings(
-        title=f"{record.model.name}, {kept[0].config.protocol}; {shared.size}",
+        title=f"{record.model.label}, {kept[0].config.protocol}; {shared.size}",
         methods=tuple(found),
         diagram=rank_diagram(shared.names, scores, procedure=procedure) if count > 1 else None,
         equal_spread={name: equal_spread(each) for name, each in several.items() if len(each) > 1},

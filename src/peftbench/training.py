@@ -22,9 +22,11 @@ from peftbench.engine.runs import Outcome, TrainingRun
 from peftbench.engine.step import may_share
 from peftbench.engine.tokens import Encoded
 from peftbench.engine.train import train
+from peftbench.engine.untouched import untouched
 from peftbench.errors import DataError
 from peftbench.finished import complete, tidy, write_record
 from peftbench.methods import build_adapter
+from peftbench.methods.plugins import theirs
 from peftbench.observer import Part
 from peftbench.plan import Plan, load_base_of
 from peftbench.provenance import provenance
@@ -106,7 +108,8 @@ class _Ready:
 def _ready(plan: Plan) -> _Ready:
     config = plan.config
     base = load_base_of(config, plan.observer)
-    probe = build_adapter(plan.method, base.model.module, plan.settings, [config.seed])
+    with untouched(base, theirs([plan.method])):
+        probe = build_adapter(plan.method, base.model.module, plan.settings, [config.seed])
     answer_tokens = get_dataset(config.dataset).max_new_tokens
     encoded: dict[Literal["train", "validation"], Encoded] = {}
     rows: tuple[tuple[Literal["train", "validation"], Any], ...] = (
@@ -194,33 +197,34 @@ def _train_alone(
     """Train runs that no other process trains."""
     base, observer = group[0].base, group[0].plan.observer
     made_with = provenance(base.model.device_name, threads())
-    parts = [
-        build_adapter(
-            alike[0].plan.method, base.model.module, alike[0].plan.settings, [each.run.seed for each in alike]
-        )
-        for _, alike in _grouped(group, lambda each: repr((each.plan.method.name, each.plan.settings)))
-    ]
-    for part in parts:
-        if {tensor.dtype for tensor in part.tensors.values()} != {part.dtype}:
-            raise AssertionError("trainable tensors must all have the adapter's precision")
-    adapter = parts[0] if len(parts) == 1 else Mixture(parts)
     together = f", {len(group)} runs together" if len(group) > 1 else ""
-    observer.phase(f"training{together}", max(each.run.steps for each in group))
-    with metered() as energy:
-        outcomes = train(
-            base.model,
-            adapter,
-            [each.run for each in group],
-            engine=group[0].plan.config.engine,
-            observer=Part(
-                observer,
-                [each.plan.number for each in group],
-                keep=lambda number, point: group[number].plan.folder.add_to_curve(point),
-            ),
-            force_resume=force,
-            debug=debug,
-            stop=stop,
-        )
+    with untouched(base, theirs(each.plan.method for each in group)):
+        parts = [
+            build_adapter(
+                alike[0].plan.method, base.model.module, alike[0].plan.settings, [each.run.seed for each in alike]
+            )
+            for _, alike in _grouped(group, lambda each: repr((each.plan.method.name, each.plan.settings)))
+        ]
+        for part in parts:
+            if {tensor.dtype for tensor in part.tensors.values()} != {part.dtype}:
+                raise AssertionError("trainable tensors must all have the adapter's precision")
+        adapter = parts[0] if len(parts) == 1 else Mixture(parts)
+        observer.phase(f"training{together}", max(each.run.steps for each in group))
+        with metered() as energy:
+            outcomes = train(
+                base.model,
+                adapter,
+                [each.run for each in group],
+                engine=group[0].plan.config.engine,
+                observer=Part(
+                    observer,
+                    [each.plan.number for each in group],
+                    keep=lambda number, point: group[number].plan.folder.add_to_curve(point),
+                ),
+                force_resume=force,
+                debug=debug,
+                stop=stop,
+            )
     return {
         each.plan.folder.path: _write_training(each, adapter.select([row]), outcome, made_with, energy)
         for row, (each, outcome) in enumerate(zip(group, outcomes, strict=True))

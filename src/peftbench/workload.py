@@ -88,6 +88,10 @@ def _records(asked: Asked, results: Sequence[RunResult], notes: list[str]) -> li
     own = [each for each in results if _is_model(each, asked)]
     if other := {_facts(each).name for each in results} - {_facts(each).name for each in own}:
         notes.append(f"Records of {', '.join(sorted(other))} are of another model and say nothing of this one.")
+    if len({_facts(each).quantization for each in own}) > 1:
+        whole = [each for each in own if _facts(each).quantization is None]
+        notes.append(f"Records on a quantized base were left out: {len(own) - len(whole)}.")
+        own = whole
     kept = [each for each in own if each.config.protocol == asked.protocol]
     if len(kept) < len(own):
         notes.append(f"Records under the other protocol were left out: {len(own) - len(kept)}.")

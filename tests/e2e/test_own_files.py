@@ -207,12 +207,14 @@ def test_show_takes_a_file_and_escapes_what_it_shows(place):
 
 def test_new_writes_what_check_accepts_once_it_is_filled(place):
     train, test = [{**row, "ticket_id": i} for i, row in enumerate(rows(40))], rows(10, 100)
-    write_rows(place / "train.jsonl", train)
+    write_rows(place / "train.jsonl", [*train, {**train[0], "text": "nothing said of it", "label": None}])
     write_rows(place / "test.jsonl", test)
     code, out, err = call("new", "dataset", "mine", "--from", "train.jsonl", "--test", "test.jsonl")
     assert code == 0, err
     written = (place / "mine.yaml").read_text()
     assert "ticket_id" not in written
+    assert "None" not in written, "an answer that is missing is no label"
+    write_rows(place / "train.jsonl", train)
     code, out, _ = call("check", "dataset", "mine.yaml")
     assert code == 1
     assert "licence still says TODO" in out
@@ -223,8 +225,8 @@ def test_new_writes_what_check_accepts_once_it_is_filled(place):
     assert (code, json.loads(out)["findings"]) == (0, [])
     refused("'mine.yaml' is there already and is not overwritten", "new", "dataset", "mine")
     assert (place / "mine.yaml").read_text() == filled
-    refused("is that of a dataset that exists", "new", "dataset", "sst2")
-    refused("expected small letters", "new", "dataset", "../x")
+    refused("exists already", "new", "dataset", "sst2")
+    refused("cannot be the name of a dataset; use lower-case", "new", "dataset", "../x")
     refused("is not a file in this folder", "new", "dataset", "y", "--from", "/etc/passwd")
 
 

@@ -51,6 +51,12 @@ def test_the_results_and_the_page_tell_the_two_apart(made):
 
 def test_an_adapter_on_a_quantized_base_answers_again(made, tmp_path):
     runs, results = made
+    code, out, _ = call("results", runs)
+    assert "nf4" in out, "the table tells them apart without being asked"
+    refused("several models, peftbench-tiny (nf4), peftbench-tiny", "ranks", runs)
+    code, out, err = call("ranks", runs, "--model", "peftbench-tiny (nf4)")
+    assert code == 0, err
+    assert "peftbench-tiny (nf4), corrected" in out
     [folder] = [each.folder for each in results if each.config.quantization and each.train]
     code, out, err = call("predict", folder, stdin="a fine film\n")
     assert code == 0, err

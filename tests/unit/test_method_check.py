@@ -46,6 +46,16 @@ def test_what_goes_wrong_at_import_is_one_sentence(tmp_path, name):
     assert report.kept is False
 
 
+def test_one_error_is_told_once(tmp_path):
+    text = text_of("mine").replace("        return base(x)", "        return {}['layer 3']")
+    spec = load_file(write(tmp_path, text=text))
+    found = list(findings(spec, spec.settings()))
+    [broken] = [each for each in found if each["status"] == "broken"]
+    assert "ended with KeyError: 'layer 3', line" in broken["found"]
+    assert broken["mend"] is None, "it says itself how it is mended"
+    assert sum(each["found"] == "the same error" for each in found) > 5
+
+
 def test_a_method_that_hangs_in_a_check_is_ended(tmp_path):
     text = text_of("mine").replace(
         "        return base(x)", "        while len(x) < 1000:\n            pass\n        return base(x)"
@@ -158,6 +168,8 @@ def test_what_new_writes_passes_its_own_test_and_is_not_overwritten(tmp_path):
         ("../x", "cannot be the name of a method; use lower-case letters"),
         ("Mine", "cannot be the name"),
         ("class", "cannot be the name"),
+        ("torch", "'torch' is the name of a Python module, which the file would hide"),
+        ("statistics", "is the name of a Python module"),
         ("x" * 51, "cannot be the name"),
     ],
 )

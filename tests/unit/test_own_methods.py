@@ -13,7 +13,7 @@ from peftbench.errors import ConfigError, UnknownName
 from peftbench.grid import finished, load_grid
 from peftbench.identity import cell_id, train_id
 from peftbench.listing import method, rows_of
-from peftbench.methods.plugins import known_spec, load_file, spec_of
+from peftbench.methods.plugins import known_spec, load_file, spec_named, spec_of
 from peftbench.methods.specs import methods
 from peftbench.records import EvalRecord, RunResult
 from tests.own_methods import EXAMPLES, forgotten, text_of, write  # noqa: F401
@@ -42,6 +42,18 @@ def test_a_file_defines_a_method_that_is_known_by_its_name_and_hash(tmp_path):
         (text_of("one") + "two = method.model_copy(update={'name': 'two'})\n", "defines 2: one, two"),
         (text_of("lora"), "calls its method 'lora', which is a built-in one; choose another name"),
         (text_of("mine").replace("build=build", "build=None"), "has no build"),
+        (
+            text_of("mine").replace('name="mine"', 'name="Bad Name!"'),
+            r"MethodSpec has name: String should match pattern .*, given 'Bad Name!', line",
+        ),
+        (
+            text_of("mine").replace("identity_at_start=", "identity_at_begin="),
+            "MethodSpec has identity_at_begin: Extra inputs are not permitted, line",
+        ),
+        (
+            text_of("mine").replace('category="', 'category="hybrid '),
+            "MethodSpec has category: Input should be 'base', .*, given 'hybrid ",
+        ),
     ],
 )
 def test_a_file_that_is_no_method_is_refused_in_a_sentence(tmp_path, text, said):
@@ -55,6 +67,33 @@ def test_what_a_file_prints_is_not_on_standard_output(tmp_path, capsys):
     load_file(write(tmp_path, text="print('hello')\n" + text_of("mine")))
     out, err = capsys.readouterr()
     assert (out, err) == ("", "hello\n")
+
+
+def test_a_file_that_takes_long_to_be_loaded_is_told_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("peftbench.plugin_file.SLOW_SECONDS", 0.1)
+    load_file(write(tmp_path, text="import time\ntime.sleep(1)\n" + text_of("mine")))
+    assert "mine.py' is still being loaded after 0.1 s; if it never ends" in capsys.readouterr().err
+    load_file(write(tmp_path, "quick"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_is_not_called_py_is_told_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, file="softy.txt")
+    with pytest.raises(ConfigError, match="method file 'softy.txt' does not end in .py; call it softy.py"):
+        spec_named("softy.txt")
+
+
+def test_a_method_that_is_not_offered_says_why():
+    with pytest.raises(ConfigError, match="method 'xlora' of Hugging Face PEFT is not offered: it mixes LoRA"):
+        methods.get("xlora")
+    assert "xlora" not in methods.names()
+
+
+def test_a_method_that_ends_the_process_without_weights_is_not_taken_for_one_that_needs_them(tmp_path):
+    text = text_of("mine").replace("    targets = find", "    import sys\n    sys.exit(4)\n    targets = find")
+    with pytest.raises(ConfigError, match=r"build asked to end the process \(sys.exit, line \d+\)"):
+        method(str(write(tmp_path, text=text)), "llama-3-8b", None, [])
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -202,6 +202,14 @@ def test_what_cannot_be_built_is_a_sentence(build, said):
     assert not any(each.requires_grad for each in model.parameters())
 
 
+@pytest.mark.parametrize("gives", [0, 0.5, torch.tensor(0.5), torch.tensor([[0.5]], dtype=torch.float64)])
+def test_a_penalty_is_a_tensor_or_a_plain_number(gives):
+    build = lambda m, s: Additions(around={find_targets(m, ("query",))[0]: Scale(32)}, penalty=lambda: gives)  # noqa: E731
+    adapter = build_adapter(spec(build), tiny_model(), NoSettings(), [1, 2])
+    assert adapter.penalty().tolist() == [float(gives)] * 2
+    assert adapter.penalty().dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("gives", "said"),
     [

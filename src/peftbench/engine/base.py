@@ -84,9 +84,14 @@ def load_base(path: str, revision: str | None, where: Where, processes: int = 1)
     asked = (path, revision, where, fingerprint(path, revision), processes)
     base = _load(*asked)
     if base.model.ranks is not None and base.model.ranks.ended:  # after an error; they can be started again
-        _load.cache_clear()
+        forget()
         base = _load(*asked)
     return base
+
+
+def forget() -> None:
+    """Keep no model loaded."""
+    _load.cache_clear()
 
 
 def text_density(path: str, text: str) -> tuple[float, int] | None:

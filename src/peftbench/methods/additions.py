@@ -27,7 +27,7 @@ class Additions:
     prefix: nn.Module | None = None
     """Called without arguments it gives the keys and values to be put before the text in every layer, (layers, 2,
     key-value heads, virtual tokens, width of a head)."""
-    penalty: Callable[[], Tensor] | None = None
+    penalty: Callable[[], Tensor | float] | None = None
     """A number that training adds to the loss of each step."""
     after_step: Callable[[int], None] | None = None
     """Called after each step with the number of steps done, for schedules; what it remembers lies in buffers."""

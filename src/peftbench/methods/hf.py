@@ -267,7 +267,10 @@ def _explained(entry: HFEntry, make: Callable[[], Any]) -> Any:
         return make()
     except (ValueError, TypeError, RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"Hugging Face PEFT refuses {entry.peft_type} with these settings: {reason}") from error
+        raise ConfigError(
+            f"Hugging Face PEFT refuses {entry.peft_type} with these settings: {reason}; change them, "
+            "`peftbench show method` says what they mean"
+        ) from error
 
 
 def _config_of(files: AdapterFiles, settings: HFSettings) -> Any:

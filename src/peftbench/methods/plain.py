@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from peftbench.engine.adapter import Adapter, AdapterFiles, Forward, Target, heads_of, seeded, whole_weights
-from peftbench.errors import ConfigError, NeedsWeights
+from peftbench.errors import ConfigError, MethodError, NeedsWeights
 from peftbench.methods import peft_format
 from peftbench.methods.additions import Additions, Made, key_of
 from peftbench.methods.slots import standing_in
@@ -53,10 +53,15 @@ class PlainAdapter(Adapter):
         free = {name for name, each in self.model.named_parameters() if each.requires_grad}
         weightless = self.device.type == "meta"
         try:
-            with seeded(seed), torch.device("meta") if weightless else nullcontext(), self._running("build"):
+            with (
+                seeded(seed),
+                torch.device("meta") if weightless else nullcontext(),
+                self._running("build", ConfigError),
+            ):
                 additions = self.spec.build(self.model, self.settings)  # type: ignore[operator, misc]
         except ConfigError as error:
-            if weightless and error.__cause__ is not None:
+            # It looked at values, which are not there.
+            if weightless and "meta" in str(error.__cause__).lower():
                 raise NeedsWeights(f"what {self.what} trains is known only with the model's weights") from error
             raise
         finally:
@@ -140,8 +145,8 @@ class PlainAdapter(Adapter):
 
     # -- computing ---------------------------------------------------------------------------------------------
 
-    def _running(self, doing: str) -> Any:
-        return contained(f"{self.what}: {doing}", "mend the method", self.file)
+    def _running(self, doing: str, error_type: type[ConfigError] = MethodError) -> Any:
+        return contained(f"{self.what}: {doing}", "mend the method", self.file, error_type)
 
     @contextmanager
     def _values_in(self, run: int, part: str | None = None) -> Iterator[Made]:
@@ -240,7 +245,8 @@ class PlainAdapter(Adapter):
         found = []
         for run in range(self.runs):
             with self._values_in(run) as made, self._running("penalty"):
-                found.append(made.additions.penalty().reshape(()))  # type: ignore[misc]
+                given = made.additions.penalty()  # type: ignore[misc]
+                found.append(torch.as_tensor(given, dtype=self.dtype, device=self.device).reshape(()))
         return torch.stack(found)
 
     def updated(self, steps: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ Nothing is scanned. Of records only those of the run that `predict` and `eval` a
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,11 @@ def is_file(name: str) -> bool:
 
 def spec_named(name: str) -> MethodSpec:
     """The method of a name or of a file; raises `UnknownName`, or `ConfigError` for a file that is none."""
-    return load_file(name) if is_file(name) else methods.get(name)
+    if is_file(name):
+        return load_file(name)
+    if name not in methods and Path(name).is_file():
+        raise ConfigError(f"method file {name!r} does not end in .py; call it {Path(name).stem}.py")
+    return methods.get(name)
 
 
 def spec_of(choice: MethodChoice) -> MethodSpec:
@@ -75,6 +79,12 @@ def known_spec(choice: MethodChoice) -> MethodSpec | None:
     if found is None or (choice.code is not None and found.code != choice.code):
         return None
     return found
+
+
+def theirs(specs: Iterable[MethodSpec]) -> str:
+    """Which of these methods are not part of this package, in words; nothing where none is."""
+    names = dict.fromkeys(repr(each.name) for each in specs if each.code is not None)
+    return f"method{'s' * (len(names) > 1)} {' or '.join(names)}" if names else ""
 
 
 def text_of(spec: MethodSpec) -> str | None:

@@ -366,8 +366,20 @@ def _from_package(point: EntryPoint, value: MethodSpec) -> MethodSpec:
     return from_package(point, value)
 
 
+def _refused(name: str) -> None:
+    """Say why a method of Hugging Face PEFT is not offered, where `name` is one."""
+    from peftbench.methods.hf_refused import REFUSED
+
+    for each in REFUSED:
+        if each.name == name:
+            raise ConfigError(
+                f"method {name!r} of Hugging Face PEFT is not offered: {each.reason}; take another one"
+            )
+
+
 methods: Registry[MethodSpec] = Registry(
     "method",
+    otherwise=_refused,
     group="peftbench.methods",
     built_in=lambda: {spec.name: spec for spec in _built_in()},
     accept=_from_package,
@@ -379,5 +391,6 @@ def check_base(spec: MethodSpec, quantization: Quantization | None) -> None:
     if quantization is not None and not spec.quantized_base:
         raise ConfigError(
             f"method {spec.name!r} needs the weights themselves, which quantization: {quantization} does not "
-            "keep; leave quantization out, or take a method of which `peftbench show method` has quantized_base"
+            "keep; leave quantization out, or take a method of which `peftbench show method` says "
+            "quantized bases: true"
         )
