@@ -127,8 +127,8 @@ def run_file(path: Path, content: bytes, called: str) -> ModuleType:
     return module
 
 
-SLOW_SECONDS = 10.0
-"""After how long a file that is still being loaded is told of."""
+SLOW_SECONDS = 30.0
+"""After how long a file that is still being loaded is told of; importing torch from a slow disk takes ten."""
 
 
 @contextmanager

@@ -46,7 +46,8 @@ def _marks(base: Base) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, each in module.named_modules():
         hooks = len(each._forward_hooks) + len(each._forward_pre_hooks) + len(each._backward_hooks)
-        found[f"{name} module" if name else "whole"] = (id(each), hooks, "forward" in each.__dict__, each.training)
+        marks = (id(each), hooks, "forward" in each.__dict__, each.training)
+        found[f"{name} module" if name else "root module"] = marks
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         found[f"{name} "] = (value.requires_grad, _sum_of_bits(value))
     return found
