@@ -18,6 +18,7 @@ from peftbench.schema import DatasetSpec, Prompt, Protocol
 
 if TYPE_CHECKING:
     from peftbench.records import RunResult, TokenFacts
+    from peftbench.store import RunFolder
 
 
 def rows_of(kind: str) -> list[dict[str, Any]]:
@@ -184,11 +185,27 @@ def prompts_of(run_folder: Path, lines: Sequence[str]) -> list[Prompt]:
     """
     from peftbench.store import find_run
 
-    config = find_run(run_folder).config()
+    found = find_run(run_folder)
+    config = found.config()
     asked = with_prompts(get_dataset(config.dataset), config.data.prompts, config.protocol)
+    if config.data.prompts is not None:
+        _check_pack(found, config.data.prompts, asked.published.differences[-1])
     instruction = instruction_for(asked, config.protocol, "test")
     spec = under_protocol(asked, config.protocol).model_copy(update={"instruction": instruction})
     return [_prompt(spec, line, number + 1) for number, line in enumerate(lines)]
+
+
+def _check_pack(run: "RunFolder", pack: str, told: str) -> None:
+    """Raise `DataError` if a prompt pack is not the one whose hash stands in the records of a run."""
+    from peftbench.finished import read_record
+    from peftbench.records import EvalRecord
+
+    evaluated = (read_record(EvalRecord, each / "result.json") for each in run.evaluations())
+    records = [each for each in (run.train_record(), *evaluated) if each is not None]
+    if records and not any(told in each.data.differences for each in records):
+        raise DataError(
+            f"prompt pack {pack!r} is not what it was when run {run.path} was made; put that file back"
+        )
 
 
 def _prompt(spec: DatasetSpec, line: str, number: int) -> Prompt:

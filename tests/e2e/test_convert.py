@@ -74,6 +74,12 @@ def test_prompts_of_theirs_are_asked_in_a_run(tmp_path):
     said = [each for result in results for each in result["data"]["differences"] if "prompts.yaml" in each]
     assert len(said) == 1
     refused("need `protocol: published`", *base, "--set", "protocol=corrected", "--set", f"data.prompts={out / 'prompts.yaml'}")  # fmt: skip
+    code, trained, err = call(*base, "--set", "method=ia3", "--set", f"data.prompts={out / 'prompts.yaml'}", "--set", "training.epochs=1", "--set", "data.train_rows=20")  # fmt: skip
+    assert code == 0, err
+    folder = json.loads(trained)["folder"]
+    assert call("predict", folder, stdin="a fine film\n")[0] == 0
+    (out / "prompts.yaml").write_text((out / "prompts.yaml").read_text().replace("Tell.", "Tell me."))
+    refused("prompts.yaml' is not what it was when run", "predict", folder, stdin="a fine film\n")
 
 
 def test_datasets_of_their_own_are_entries_with_rows(tmp_path):
