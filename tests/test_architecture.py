@@ -20,6 +20,7 @@ MAY_IMPORT_HEAVY = (
     "methods/additions.py",
     "methods/native.py",
     "methods/plain.py",
+    "methods/slots.py",
     "methods/soft_prompts.py",
     "methods/selective.py",
     "methods/bottleneck.py",
