@@ -61,9 +61,9 @@ _Settings = tuple[Any, ...]
 
 
 def _torch_settings() -> _Settings | None:
-    """What holds for all of torch; None where it is not loaded."""
+    """What holds for all of torch; None where it is not loaded yet."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or getattr(torch.__spec__, "_initializing", False):  # another thread may be importing it
         return None
     return (
         torch.get_default_dtype(),

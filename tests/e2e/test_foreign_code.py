@@ -68,6 +68,27 @@ def test_a_method_that_changes_the_base_fails_and_harms_no_other_run(tmp_path):
     assert after == alone
 
 
+@pytest.mark.parametrize("when", ["looked at", "trained", "evaluated"])
+def test_each_time_that_a_method_is_built_the_base_is_compared(tmp_path, when):
+    number = ["looked at", "trained", "evaluated"].index(when) + 1
+    code = (
+        "    import peftbench\n"
+        "    peftbench.built = getattr(peftbench, 'built', 0) + 1\n"
+        f"    if peftbench.built == {number}:\n"
+        "        model.get_parameter('model.norm.weight').data.mul_(0.5)\n"
+    )
+    file = bad(tmp_path, f"counts{number}", IN_BUILD, code)
+    try:
+        with pytest.raises(
+            MethodError, match=f"method 'counts{number}' changed the base model's own model.norm.weight"
+        ):
+            peftbench.run({**RUN, "method": str(file), "output": str(tmp_path / "runs")})
+        assert peftbench.built == number
+    finally:
+        del peftbench.built
+    assert not list((tmp_path / "runs").rglob("result.json")), "no score is kept"
+
+
 def test_what_a_method_sets_for_all_of_torch_is_put_back(tmp_path):
     alone, _ = lora_of(tmp_path)
     code = (
