@@ -15,6 +15,7 @@ from peftbench.workload import Asked, workload
 from tests.e2e.test_cli import call, refused
 from tests.e2e.test_pscp import run_of
 from tests.e2e.test_tiny import few
+from tests.synthetic import edit
 
 TINY = ("--model", "peftbench-tiny", "--device", "cpu")
 METHODS = ["ia3", "prompt_tuning", "p_tuning", "prefix_tuning", "lora", "ln_tuning"]
@@ -167,6 +168,21 @@ def test_records_of_another_model_or_protocol_say_nothing(runs, tmp_path):
     (tmp_path / "empty").mkdir()
     found = asked(*TINY, "--records", tmp_path / "empty", "--dataset", "sst2@mini")
     assert "there are no records of scores" in found["answer"]
+
+
+def test_records_on_a_quantized_base_are_not_mixed_with_the_others(runs):
+    before = asked(*TINY, "--records", runs)
+    for run in [each.parent for each in runs.rglob("config.json")]:
+        shutil.copytree(run, run.with_name(f"{run.name}0"))
+        for file in (
+            run.with_name(f"{run.name}0") / "train.json",
+            *run.with_name(f"{run.name}0").glob("eval-*/result.json"),
+        ):
+            if file.exists():
+                edit(file, model=json.loads(file.read_text())["model"] | {"quantization": "nf4"})
+    found = asked(*TINY, "--records", runs)
+    assert any(each.startswith("Records on a quantized base were left out: ") for each in found["notes"])
+    assert found["answer"] == before["answer"]
 
 
 def test_a_damaged_record_is_named(runs):

@@ -13,9 +13,11 @@ from peftbench.errors import ConfigError, UnknownName
 from peftbench.grid import finished, load_grid
 from peftbench.identity import cell_id, train_id
 from peftbench.listing import method, rows_of
+from peftbench.methods import build_adapter
 from peftbench.methods.plugins import known_spec, load_file, spec_named, spec_of
 from peftbench.methods.specs import methods
 from peftbench.records import EvalRecord, RunResult
+from peftbench.testing import tiny_model
 from tests.own_methods import EXAMPLES, forgotten, text_of, write  # noqa: F401
 
 RUN = {"model": "peftbench-tiny", "dataset": "sst2@mini"}
@@ -75,6 +77,15 @@ def test_a_file_that_takes_long_to_be_loaded_is_told_of(tmp_path, monkeypatch, c
     assert "mine.py' is still being loaded after 0.1 s; if it never ends" in capsys.readouterr().err
     load_file(write(tmp_path, "quick"))
     assert capsys.readouterr().err == ""
+
+
+def test_the_line_is_told_whatever_the_file_was_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, text=text_of("mine").replace("    targets = find", "    1 / 0\n    targets = find"))
+    for name in ("mine.py", "./mine.py", str(tmp_path / "mine.py")):
+        spec = load_file(name)
+        with pytest.raises(ConfigError, match=r"build ended with ZeroDivisionError: division by zero, line \d+"):
+            build_adapter(spec, tiny_model(), spec.settings(), [1])
 
 
 def test_a_file_that_is_not_called_py_is_told_so(tmp_path, monkeypatch):
